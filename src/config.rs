@@ -1,0 +1,314 @@
+//! Settings: `config.default.toml` (built in, and their documentation), a file over it, the environment over that.
+//!
+//! An unknown or impossible setting stops the start with its name and the mend.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use serde::{Deserialize, Deserializer};
+
+const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// All settings; `config.default.toml` says what each is for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Settings {
+    pub data_dir: PathBuf,
+    pub server: Server,
+    pub database: Database,
+    pub features: Features,
+    pub events: Events,
+    pub dedup: Dedup,
+    pub history: History,
+    pub journal: Journal,
+    pub gate: Gate,
+    pub log: Log,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub operator_listen: SocketAddr,
+    pub connections_max: usize,
+    #[serde(deserialize_with = "duration")]
+    pub header_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub body_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub execution_timeout: Duration,
+    pub graphql_body_bytes_max: usize,
+    pub events_body_bytes_max: usize,
+    pub trusted_proxies: Vec<IpAddr>,
+    #[serde(deserialize_with = "duration")]
+    pub drain_timeout: Duration,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Database {
+    pub url: String,
+    pub connections_max: u32,
+}
+
+impl fmt::Debug for Database {
+    /// Without the URL: it may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("connections_max", &self.connections_max).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Features {
+    pub url: String,
+    #[serde(deserialize_with = "duration")]
+    pub snapshot_every: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Events {
+    pub url: String,
+    pub partitions: u16,
+    #[serde(deserialize_with = "duration")]
+    pub retention: Duration,
+    pub segment_bytes: u64,
+    pub event_bytes_max: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Dedup {
+    #[serde(deserialize_with = "duration")]
+    pub window: Duration,
+    pub ids_max: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct History {
+    pub kept: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Journal {
+    pub durability: Durability,
+    pub segment_bytes: u64,
+    #[serde(deserialize_with = "duration")]
+    pub ship_every: Duration,
+}
+
+/// What a durable write outlives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Written and synced: a crash of the machine.
+    Fsync,
+    /// Written: a crash of the process.
+    Os,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Gate {
+    pub shield_burst: u32,
+    #[serde(deserialize_with = "duration")]
+    pub shield_interval: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub directory_poll: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub directory_stale_max: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: String,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Settings {
+    /// The settings in force: defaults, then `file`, then the environment.
+    pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut layers = Figment::from(Toml::string(DEFAULTS));
+        if let Some(file) = file {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read the settings file {}", file.display()))?;
+            // Parsed here first: figment would word a syntax error without the file's line.
+            toml::from_str::<toml::Table>(&text)
+                .map_err(|error| anyhow::anyhow!("the settings file {} is not TOML: {}", file.display(), one_line(&error)))?;
+            layers = layers.merge(Toml::file_exact(file));
+        }
+        layers = layers.merge(Env::prefixed("TOLLGATE__").split("__"));
+        let settings: Self = layers.extract().map_err(|error| anyhow::anyhow!(sentence(&error, file)))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The built-in defaults, under another data folder.
+    pub fn defaults(data_dir: &Path) -> anyhow::Result<Self> {
+        let layers = Figment::from(Toml::string(DEFAULTS));
+        let settings: Self = layers.extract().map_err(|error| anyhow::anyhow!(sentence(&error, None)))?;
+        Ok(Self { data_dir: data_dir.to_owned(), ..settings })
+    }
+
+    /// `database.url` with `{data_dir}` filled in.
+    pub fn database_url(&self) -> String {
+        self.database.url.replace("{data_dir}", &self.data_dir.display().to_string())
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.features.url == "embedded",
+            "the setting features.url is \"{}\", but this version has the embedded feature store only: set \"embedded\"",
+            self.features.url
+        );
+        ensure!(
+            self.events.url == "embedded",
+            "the setting events.url is \"{}\", but this version has the embedded event log only: set \"embedded\"",
+            self.events.url
+        );
+        if !(self.database.url.starts_with("sqlite://") || self.database.url.starts_with("postgres://")
+            || self.database.url.starts_with("postgresql://"))
+        {
+            bail!("the setting database.url must begin with sqlite:// or postgres://");
+        }
+        let at_least = |name: &str, value: u64, least: u64| {
+            ensure!(value >= least, "the setting {name} is {value}, but must be at least {least}");
+            Ok(())
+        };
+        at_least("server.connections_max", self.server.connections_max as u64, 1)?;
+        at_least("server.graphql_body_bytes_max", self.server.graphql_body_bytes_max as u64, 1024)?;
+        at_least("server.events_body_bytes_max", self.server.events_body_bytes_max as u64, 1024)?;
+        at_least("database.connections_max", u64::from(self.database.connections_max), 2)?;
+        at_least("events.partitions", u64::from(self.events.partitions), 1)?;
+        at_least("events.segment_bytes", self.events.segment_bytes, 4096)?;
+        at_least("events.event_bytes_max", self.events.event_bytes_max as u64, 256)?;
+        at_least("dedup.ids_max", self.dedup.ids_max as u64, 1)?;
+        at_least("history.kept", self.history.kept as u64, 1)?;
+        at_least("journal.segment_bytes", self.journal.segment_bytes, 4096)?;
+        at_least("gate.shield_burst", u64::from(self.gate.shield_burst), 1)?;
+        for (name, value) in [
+            ("features.snapshot_every", self.features.snapshot_every),
+            ("journal.ship_every", self.journal.ship_every),
+            ("gate.shield_interval", self.gate.shield_interval),
+            ("gate.directory_poll", self.gate.directory_poll),
+        ] {
+            ensure!(!value.is_zero(), "the setting {name} is zero, but must be a duration such as \"1s\"");
+        }
+        ensure!(
+            self.events.event_bytes_max < self.events.segment_bytes as usize,
+            "the setting events.event_bytes_max must be below events.segment_bytes"
+        );
+        Ok(())
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text)
+        .map_err(|_| serde::de::Error::custom(format!("\"{text}\" is no duration: write for example \"30s\" or \"24h\"")))
+}
+
+/// figment's error as one sentence: which setting, where it was set, what it should be.
+fn sentence(error: &figment::Error, file: Option<&Path>) -> String {
+    let first = error.clone().into_iter().next().unwrap_or_else(|| error.clone());
+    let set_by_environment = first.metadata.as_ref().is_some_and(|m| m.name.contains("environment"));
+    let place = match (set_by_environment, file) {
+        (true, _) => "in the environment (TOLLGATE__…)".to_owned(),
+        (false, Some(file)) => format!("in {}", file.display()),
+        (false, None) => "in the defaults".to_owned(),
+    };
+    let mut path = first.path.clone();
+    match first.kind {
+        figment::error::Kind::UnknownField(field, known) => {
+            // The path may or may not already end in the field, depending on the provider.
+            if path.last().is_none_or(|last| last != &field) {
+                path.push(field);
+            }
+            format!("unknown setting {} {place}: known there are {}", path.join("."), known.join(", "))
+        }
+        figment::error::Kind::MissingField(field) => format!("the setting {field} is missing {place}"),
+        figment::error::Kind::InvalidType(found, expected) | figment::error::Kind::InvalidValue(found, expected) => {
+            format!("the setting {} {place} is {found}, but must be {expected}", path.join("."))
+        }
+        figment::error::Kind::UnknownVariant(found, known) => {
+            format!("the setting {} {place} is \"{found}\", but must be one of {}", path.join("."), known.join(", "))
+        }
+        kind => format!("the setting {} {place} cannot be used: {kind}", path.join(".")),
+    }
+}
+
+/// A toml error's message and line on one line.
+pub fn one_line(error: &toml::de::Error) -> String {
+    error.to_string().lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> anyhow::Result<Settings> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tollgate.toml");
+        std::fs::write(&file, text).unwrap();
+        Settings::load(Some(&file))
+    }
+
+    #[test]
+    fn the_defaults_load_and_a_file_overrides_them() {
+        assert_eq!(Settings::load(None).unwrap().server.listen.port(), 8080);
+        let settings = load("[server]\nlisten = \"127.0.0.1:9\"\n[dedup]\nwindow = \"3 days\"").unwrap();
+        assert_eq!(settings.server.listen.port(), 9);
+        assert_eq!(settings.dedup.window, Duration::from_secs(3 * 86_400));
+        assert_eq!(settings.events.partitions, 12);
+    }
+
+    #[test]
+    fn each_bad_setting_is_named_with_its_mend() {
+        for (text, words) in [
+            ("[server]\nlisen = \"x\"", &["unknown setting server.lisen", "listen"][..]),
+            ("colour = 1", &["unknown setting colour"]),
+            ("[server]\nlisten = \"here\"", &["server.listen"]),
+            ("[events]\npartitions = 0", &["events.partitions", "at least 1"]),
+            ("[events]\nurl = \"kafka://b1\"", &["events.url", "embedded"]),
+            ("[journal]\ndurability = \"maybe\"", &["journal.durability", "fsync"]),
+            ("[dedup]\nwindow = \"soon\"", &["dedup.window", "no duration"]),
+            ("[database]\nurl = \"mysql://x\"", &["database.url", "sqlite://"]),
+            ("[server", &["not TOML"]),
+        ] {
+            let error = load(text).unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{text:?} gave: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}

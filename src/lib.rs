@@ -1,0 +1,6 @@
+//! Tollgate
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod ids;
+pub mod money;
