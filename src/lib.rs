@@ -4,3 +4,4 @@ pub mod config;
 pub mod error;
 pub mod ids;
 pub mod money;
+pub mod segment;

@@ -1,0 +1,249 @@
+//! Group commit: one thread writes and syncs for everybody who waits.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::file;
+use super::reader::Cursor;
+use crate::clock::{Clock, Micros};
+use crate::config::Durability;
+
+/// Appends that may wait for the thread; more callers wait for a place, which bounds memory.
+const WAITING_MAX: usize = 4096;
+/// A group is closed at this size, so that those in it do not wait for all that comes later.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// The owner's side of an append: gives each entry its place and its bytes. Only the writing thread calls it, in order.
+/// Cloned before each group, and put back when the group could not be written.
+pub trait Encoder: Clone + Send + 'static {
+    /// What is appended.
+    type Entry: Send;
+    /// What the caller gets back: an offset, a sequence number.
+    type Place: Send;
+    /// The header of a segment that begins now.
+    fn header(&self) -> Vec<u8>;
+    /// Writes the body of the next frame.
+    fn encode(&mut self, now: Micros, entry: &Self::Entry, body: &mut Vec<u8>) -> Self::Place;
+}
+
+/// How a segmented file is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Begin a new segment at this size.
+    pub segment_bytes: u64,
+    /// What an acknowledged append outlives.
+    pub durability: Durability,
+}
+
+/// Why an append was not acknowledged.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// It could not be written, and was taken back whole; the next one may succeed.
+    #[error("cannot write to {}: {}", .0.display(), .1)]
+    NotWritten(PathBuf, Arc<io::Error>),
+    /// It could not be synced: nobody knows what is on the disk, so nothing more is written until a restart.
+    #[error("{} could not be synced and takes no more writes: check the disk, then restart", .0.display())]
+    Poisoned(PathBuf),
+    /// The process is stopping.
+    #[error("stopping")]
+    Closed,
+}
+
+struct Request<E: Encoder> {
+    entries: Vec<E::Entry>,
+    done: oneshot::Sender<Result<Vec<E::Place>, AppendError>>,
+}
+
+/// Appends to a folder of segments. Dropping it closes the file behind what was already asked for.
+pub struct Appender<E: Encoder> {
+    requests: mpsc::Sender<Request<E>>,
+    shared: Arc<Shared>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What readers see of the writing thread.
+pub(super) struct Shared {
+    pub(super) folder: PathBuf,
+    clock: Clock,
+    /// When the group that is being written was given its time; none between groups.
+    writing_since: Mutex<Option<Micros>>,
+    pub(super) durable: watch::Sender<Cursor>,
+}
+
+impl Shared {
+    /// The durable end, and the instant up to which everything appended lies before it.
+    pub(super) fn end(&self) -> (Cursor, Micros) {
+        let writing_since = self.writing_since.lock();
+        let complete_to = writing_since.unwrap_or_else(|| self.clock.now());
+        (*self.durable.borrow(), complete_to)
+    }
+
+    /// A group's time, taken under the lock so that no reader claims an instant at or past it as complete.
+    fn begin_group(&self) -> Micros {
+        let mut writing_since = self.writing_since.lock();
+        let now = self.clock.now();
+        *writing_since = Some(now);
+        now
+    }
+
+    fn end_group(&self, durable: Option<Cursor>) {
+        let mut writing_since = self.writing_since.lock();
+        *writing_since = None;
+        if let Some(end) = durable {
+            self.durable.send_replace(end);
+        }
+    }
+}
+
+impl<E: Encoder> Appender<E> {
+    /// Continues behind `last` (see [`file::recover`]), or begins the first segment. With `fresh`, a new segment is begun
+    /// in any case.
+    pub fn open(
+        folder: &Path,
+        last: Option<file::Recovered>,
+        fresh: bool,
+        encoder: E,
+        options: Options,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let sync = options.durability == Durability::Fsync;
+        let begin = |number| -> anyhow::Result<_> {
+            let (file, bytes) = file::create(folder, number, &encoder.header(), sync)
+                .with_context(|| format!("cannot begin a segment in {}", folder.display()))?;
+            Ok((file, Cursor { segment: number, byte: bytes }))
+        };
+        let (file, end) = match last {
+            Some(last) if !fresh => (last.file, Cursor { segment: last.number, byte: last.bytes }),
+            Some(last) => begin(last.number + 1)?,
+            None => begin(1)?,
+        };
+        let shared = Arc::new(Shared {
+            folder: folder.to_owned(),
+            clock,
+            writing_since: Mutex::new(None),
+            durable: watch::Sender::new(end),
+        });
+        let (requests, waiting) = mpsc::channel(WAITING_MAX);
+        let writer = Writer { shared: shared.clone(), file, end, encoder, options, poisoned: false };
+        let thread = std::thread::Builder::new().name("segment".into()).spawn(move || writer.run(waiting))?;
+        Ok(Self { requests, shared, thread: Some(thread) })
+    }
+
+    /// Durable when it returns. All entries lie next to each other, or none is there.
+    pub async fn append(&self, entries: Vec<E::Entry>) -> Result<Vec<E::Place>, AppendError> {
+        let (done, answer) = oneshot::channel();
+        self.requests.send(Request { entries, done }).await.map_err(|_| AppendError::Closed)?;
+        answer.await.map_err(|_| AppendError::Closed)?
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The durable end as it moves.
+    pub fn watch(&self) -> watch::Receiver<Cursor> {
+        self.shared.durable.subscribe()
+    }
+}
+
+impl<E: Encoder> Drop for Appender<E> {
+    fn drop(&mut self) {
+        // The thread ends when the last sender is gone.
+        self.requests = mpsc::channel(1).0;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+struct Writer<E: Encoder> {
+    shared: Arc<Shared>,
+    file: File,
+    end: Cursor,
+    encoder: E,
+    options: Options,
+    poisoned: bool,
+}
+
+impl<E: Encoder> Writer<E> {
+    fn run(mut self, mut waiting: mpsc::Receiver<Request<E>>) {
+        let mut bytes = Vec::new();
+        while let Some(first) = waiting.blocking_recv() {
+            bytes.clear();
+            let before = self.encoder.clone();
+            let rolled = self.roll_if_full();
+            let now = self.shared.begin_group();
+            let mut group = Vec::new();
+            let mut next = Some(first);
+            while let Some(request) = next {
+                let places: Vec<_> = request
+                    .entries
+                    .iter()
+                    .map(|entry| {
+                        let encoder = &mut self.encoder;
+                        file::write_frame(&mut bytes, self.end.byte, |body| encoder.encode(now, entry, body))
+                    })
+                    .collect();
+                group.push((request.done, places));
+                next = if bytes.len() < GROUP_BYTES_MAX { waiting.try_recv().ok() } else { None };
+            }
+            let outcome = rolled.and_then(|()| self.commit(&bytes));
+            self.shared.end_group(outcome.is_ok().then_some(self.end));
+            if outcome.is_err() {
+                self.encoder = before;
+            }
+            for (done, places) in group {
+                // A caller that went away has its entry written all the same.
+                drop(done.send(outcome.clone().map(|()| places)));
+            }
+        }
+    }
+
+    fn not_written(&self, error: io::Error) -> AppendError {
+        AppendError::NotWritten(self.shared.folder.clone(), Arc::new(error))
+    }
+
+    fn roll_if_full(&mut self) -> Result<(), AppendError> {
+        if self.poisoned || self.end.byte < self.options.segment_bytes {
+            return Ok(());
+        }
+        let number = self.end.segment + 1;
+        let sync = self.options.durability == Durability::Fsync;
+        let (file, byte) = file::create(&self.shared.folder, number, &self.encoder.header(), sync)
+            .map_err(|error| self.not_written(error))?;
+        self.file = file;
+        self.end = Cursor { segment: number, byte };
+        Ok(())
+    }
+
+    fn commit(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
+        if self.poisoned {
+            return Err(AppendError::Poisoned(self.shared.folder.clone()));
+        }
+        if let Err(error) = self.file.write_all_at(bytes, self.end.byte) {
+            tracing::error!(folder = %self.shared.folder.display(), %error, "cannot write; taking the group back");
+            // Half a group must not stay: a later, shorter one would leave whole frames of it behind its own end.
+            if self.file.set_len(self.end.byte).is_err() {
+                self.poisoned = true;
+            }
+            return Err(self.not_written(error));
+        }
+        if self.options.durability == Durability::Fsync
+            && let Err(error) = self.file.sync_data()
+        {
+            // After a failed sync the kernel may have dropped the pages and marked them clean: never ask the same file again.
+            tracing::error!(folder = %self.shared.folder.display(), %error, "cannot sync; taking no more writes until a restart");
+            self.poisoned = true;
+            return Err(AppendError::Poisoned(self.shared.folder.clone()));
+        }
+        self.end.byte += bytes.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+//! One segment file: names, header, frames, and what is left of it after a crash.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+
+const MAGIC: &[u8; 8] = b"TGSEG\x01\0\0";
+pub(super) const FRAME_PREFIX_BYTES: usize = 16;
+/// No entry is larger: a length past it is damage, not a reason to allocate.
+pub(super) const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// The file of segment `number`.
+pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:016}.seg"))
+}
+
+/// The numbers of a folder's segments, ascending. A gap is damage.
+pub fn list(folder: &Path) -> anyhow::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))? {
+        let name = entry?.file_name();
+        if let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".seg")) {
+            numbers.push(stem.parse::<u64>().with_context(|| format!("{name:?} in {} is no segment's name", folder.display()))?);
+        }
+    }
+    numbers.sort_unstable();
+    for pair in numbers.windows(2) {
+        ensure!(
+            pair[1] == pair[0] + 1,
+            "segment {} is missing in {}: bring it back from a backup",
+            pair[0] + 1,
+            folder.display()
+        );
+    }
+    Ok(numbers)
+}
+
+/// Creates segment `number` with its header, durably: under another name first, so that a header is never torn.
+pub(super) fn create(folder: &Path, number: u64, header: &[u8], sync: bool) -> io::Result<(File, u64)> {
+    let draft = folder.join("next.new");
+    let mut bytes = Vec::with_capacity(16 + header.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&u32::try_from(header.len()).map_err(io::Error::other)?.to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(header).to_le_bytes());
+    bytes.extend_from_slice(header);
+    let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&draft)?;
+    file.write_all(&bytes)?;
+    if sync {
+        file.sync_all()?;
+    }
+    fs::rename(&draft, path(folder, number))?;
+    if sync {
+        sync_folder(folder)?;
+    }
+    Ok((file, bytes.len() as u64))
+}
+
+/// Makes the folder's entries durable.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// The header of segment `number`, and where its frames begin.
+pub fn header_of(folder: &Path, number: u64) -> anyhow::Result<(Vec<u8>, u64)> {
+    let path = path(folder, number);
+    let mut file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut fixed = [0; 16];
+    file.read_exact(&mut fixed).with_context(|| format!("{} has no header", path.display()))?;
+    ensure!(&fixed[..8] == MAGIC, "{} is no segment of this version of Tollgate", path.display());
+    let length = le_u32(&fixed[8..12]) as usize;
+    ensure!(length <= 1 << 20, "the header of {} is damaged: bring the file back from a backup", path.display());
+    let mut header = vec![0; length];
+    file.read_exact(&mut header).with_context(|| format!("the header of {} is cut off", path.display()))?;
+    ensure!(
+        crc32c::crc32c(&header) == le_u32(&fixed[12..16]),
+        "the header of {} is damaged: bring the file back from a backup",
+        path.display()
+    );
+    Ok((header, 16 + length as u64))
+}
+
+/// Appends one frame around what `body` writes to `out`. `synced`: how much of the file is durable by now.
+pub(super) fn write_frame<T>(out: &mut Vec<u8>, synced: u64, body: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let start = out.len();
+    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(&synced.to_le_bytes());
+    let answer = body(out);
+    let length = out.len() - start - FRAME_PREFIX_BYTES;
+    debug_assert!(length <= BODY_BYTES_MAX, "owners bound their entries");
+    let crc = crc32c::crc32c(&out[start + 8..]);
+    out[start..start + 4].copy_from_slice(&(length as u32).to_le_bytes());
+    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    answer
+}
+
+/// What stands at the start of some bytes.
+pub(super) enum Parsed {
+    /// A whole frame; its body lies behind the prefix.
+    Frame { body_bytes: usize, synced: u64 },
+    /// Too few bytes to tell; this many would do.
+    Short { need: usize },
+    /// No frame.
+    Broken,
+}
+
+pub(super) fn parse_frame(bytes: &[u8]) -> Parsed {
+    if bytes.len() < FRAME_PREFIX_BYTES {
+        return Parsed::Short { need: FRAME_PREFIX_BYTES };
+    }
+    let body_bytes = le_u32(&bytes[..4]) as usize;
+    if body_bytes == 0 || body_bytes > BODY_BYTES_MAX {
+        return Parsed::Broken;
+    }
+    let end = FRAME_PREFIX_BYTES + body_bytes;
+    if bytes.len() < end {
+        return Parsed::Short { need: end };
+    }
+    if crc32c::crc32c(&bytes[8..end]) != le_u32(&bytes[4..8]) {
+        return Parsed::Broken;
+    }
+    let mut synced = [0; 8];
+    synced.copy_from_slice(&bytes[8..16]);
+    Parsed::Frame { body_bytes, synced: u64::from_le_bytes(synced) }
+}
+
+fn le_u32(bytes: &[u8]) -> u32 {
+    let mut four = [0; 4];
+    four.copy_from_slice(&bytes[..4]);
+    u32::from_le_bytes(four)
+}
+
+/// The last segment after a start: cut behind its last whole frame, ready to be appended to.
+pub struct Recovered {
+    /// Its number.
+    pub number: u64,
+    /// The file, open for reading and writing.
+    pub(super) file: File,
+    /// Its length now.
+    pub bytes: u64,
+    /// How much of a torn tail was cut off.
+    pub cut_bytes: u64,
+}
+
+/// Opens the last segment of `folder`, gives the body of each frame to `each`, and cuts a torn tail. None in an empty folder.
+pub fn recover(folder: &Path, mut each: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<Option<Recovered>> {
+    let Some(&number) = list(folder)?.last() else { return Ok(None) };
+    let path = path(folder, number);
+    let (_, start) = header_of(folder, number)?;
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut at = start as usize;
+    while let Parsed::Frame { body_bytes, .. } = parse_frame(&bytes[at..]) {
+        let end = at + FRAME_PREFIX_BYTES + body_bytes;
+        each(&bytes[at + FRAME_PREFIX_BYTES..end]).with_context(|| format!("{} at byte {at}", path.display()))?;
+        at = end;
+    }
+    if let Some(witness) = later_witness(&bytes, at) {
+        bail!(
+            "{} is damaged at byte {at}: the record at byte {witness} proves that it was durable. Bring the file back from a backup",
+            path.display()
+        );
+    }
+    let file = OpenOptions::new().read(true).write(true).open(&path)?;
+    let cut_bytes = (bytes.len() - at) as u64;
+    if cut_bytes > 0 {
+        file.set_len(at as u64)?;
+        file.sync_all()?;
+    }
+    Ok(Some(Recovered { number, file, bytes: at as u64, cut_bytes }))
+}
+
+/// A whole frame behind the broken one at `broken` that was written when `broken` was durable.
+fn later_witness(bytes: &[u8], broken: usize) -> Option<usize> {
+    let mut at = broken + 1;
+    while at + FRAME_PREFIX_BYTES <= bytes.len() {
+        match parse_frame(&bytes[at..]) {
+            Parsed::Frame { synced, .. } if synced > broken as u64 && synced <= at as u64 => return Some(at),
+            Parsed::Frame { body_bytes, .. } => at += FRAME_PREFIX_BYTES + body_bytes,
+            Parsed::Short { .. } | Parsed::Broken => at += 1,
+        }
+    }
+    None
+}
+
+/// Deletes the segments below `number`, oldest first, so that a crash leaves no gap.
+pub fn remove_before(folder: &Path, number: u64) -> anyhow::Result<()> {
+    for old in list(folder)?.into_iter().take_while(|&old| old < number) {
+        fs::remove_file(path(folder, old))?;
+    }
+    sync_folder(folder)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(groups: &[&[&[u8]]]) -> (tempfile::TempDir, PathBuf, Vec<u64>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, start) = create(folder.path(), 1, b"h", true).unwrap();
+        let file = path(folder.path(), 1);
+        let mut bytes = fs::read(&file).unwrap();
+        let mut frames = Vec::new();
+        for group in groups {
+            let synced = bytes.len() as u64;
+            for body in *group {
+                frames.push(bytes.len() as u64);
+                write_frame(&mut bytes, synced, |out| out.extend_from_slice(body));
+            }
+        }
+        assert_eq!(frames.first().copied().unwrap_or(start), start);
+        fs::write(&file, bytes).unwrap();
+        (folder, file, frames)
+    }
+
+    fn bodies(folder: &Path) -> anyhow::Result<(Vec<Vec<u8>>, u64)> {
+        let mut found = Vec::new();
+        let recovered = recover(folder, |body| {
+            found.push(body.to_vec());
+            Ok(())
+        })?
+        .unwrap();
+        Ok((found, recovered.cut_bytes))
+    }
+
+    #[test]
+    fn a_tail_torn_at_any_byte_is_cut_to_whole_frames() {
+        let (folder, file, frames) = segment(&[&[b"one", b"two"], &[b"three"]]);
+        let whole = fs::read(&file).unwrap();
+        for length in frames[0] as usize..whole.len() {
+            fs::write(&file, &whole[..length]).unwrap();
+            let (found, _) = bodies(folder.path()).unwrap();
+            let expected = frames.iter().skip(1).chain([&(whole.len() as u64)]).filter(|&&end| end <= length as u64).count();
+            assert_eq!(found.len(), expected, "cut at {length}");
+            assert_eq!(bodies(folder.path()).unwrap().1, 0, "the second start finds nothing to cut");
+        }
+    }
+
+    #[test]
+    fn damage_before_a_later_group_stops_loudly() {
+        let (folder, file, frames) = segment(&[&[b"one"], &[b"two"]]);
+        let whole = fs::read(&file).unwrap();
+        for at in frames[0]..frames[1] {
+            let mut damaged = whole.clone();
+            damaged[at as usize] ^= 0x40;
+            fs::write(&file, &damaged).unwrap();
+            let error = bodies(folder.path()).unwrap_err().to_string();
+            assert!(error.contains("is damaged at byte"), "byte {at}: {error}");
+        }
+    }
+
+    #[test]
+    fn unsynced_pages_that_arrived_out_of_order_are_a_torn_tail() {
+        // Both frames belong to one group: neither knew the other to be durable, so losing the first loses both.
+        let (folder, file, frames) = segment(&[&[b"one", b"two"]]);
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[frames[0] as usize + 16] ^= 1;
+        fs::write(&file, &bytes).unwrap();
+        assert_eq!(bodies(folder.path()).unwrap().0, Vec::<Vec<u8>>::new());
+    }
+
+    #[test]
+    fn a_missing_segment_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in [1, 3] {
+            create(folder.path(), number, b"", true).unwrap();
+        }
+        assert!(list(folder.path()).unwrap_err().to_string().contains("segment 2 is missing"));
+    }
+}
