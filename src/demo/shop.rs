@@ -14,6 +14,7 @@
 
 mod catalogue;
 mod journey;
+mod places;
 mod pricing;
 mod scene;
 mod stock;
@@ -28,10 +29,10 @@ use serde_json::Value;
 
 use catalogue::Catalogue;
 use journey::Visits;
+use places::{LOCATIONS, MARKETS};
 use pricing::Prices;
 use scene::{Scene, Writer, weighted};
 use stock::Stock;
-use words::{LOCATIONS, MARKETS};
 
 /// Names that exist in the shop, for an example to paste: its best seller, so that what the example shows moves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +151,10 @@ impl Shop {
 
     /// All SKUs, in catalogue order.
     pub fn skus(&self) -> impl Iterator<Item = &str> {
-        self.scene.catalogue.products().iter().map(|product| product.sku.as_str())
+        self.scene
+            .catalogue
+            .products()
+            .iter()
+            .map(|product| product.sku.as_str())
     }
 }

@@ -15,8 +15,8 @@
 //! business. The one mistake that it refuses itself is a string that does not end, since there
 //! lexers do not agree on where the text goes on.
 //!
-//! Where the parser (async-graphql-parser 7, a PEG without a lexer) strays from the specification,
-//! this file follows the parser: what counts is what that one sees.
+//! Where the parser (async-graphql-parser 7, a PEG without a lexer) sees other brackets, definitions
+//! or selections than the specification does, this file follows the parser.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,7 +26,8 @@ use std::fmt;
 pub struct Bounds {
     /// Bytes of text, comments and white space included.
     pub bytes_max: usize,
-    /// Tokens: names, numbers, strings and punctuators.
+    /// Names, numbers, strings and punctuators, divided as the specification has it: the parser
+    /// takes `00` and `truetrue` for two values each, which is left to [`Self::bytes_max`].
     pub tokens_max: usize,
     /// Brackets open at the same time, `{`, `[` and `(` together.
     pub nesting_max: usize,
@@ -62,8 +63,8 @@ impl Default for Bounds {
 pub enum Refusal {
     /// Past [`Bounds::bytes_max`].
     TooLong { found: usize, allowed: usize },
-    /// Past [`Bounds::tokens_max`]; they are not counted to the end.
-    TooManyTokens { allowed: usize },
+    /// Past [`Bounds::tokens_max`].
+    TooManyTokens { found: usize, allowed: usize },
     /// Past [`Bounds::nesting_max`], first at this line (from 1).
     NestedTooDeep { line: usize, allowed: usize },
     /// Past [`Bounds::aliases_max`].
@@ -84,39 +85,25 @@ pub enum Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let split = "ask for less, or in several requests";
+        let unused = "leave out what is not used";
+        let rarer = "spread fragments less often";
+        let defined = "operations and fragments";
+        let roots = "fields at the root of one operation";
+        let expanded = "fields in one operation or fragment, with what it spreads,";
         match self {
-            Self::TooLong { found, allowed } => write!(
-                f,
-                "The document is {found} bytes long and may be {allowed}: ask for less, or in several requests."
-            ),
-            Self::TooManyTokens { allowed } => write!(
-                f,
-                "The document has more than {allowed} tokens: ask for less, or in several requests."
-            ),
+            Self::TooLong { found, allowed } => over(f, found, "bytes", allowed, split),
+            Self::TooManyTokens { found, allowed } => over(f, found, "tokens", allowed, split),
+            Self::TooManyAliases { found, allowed } => over(f, found, "aliases", allowed, split),
+            Self::TooManyRootFields { found, allowed } => over(f, found, roots, allowed, split),
+            Self::TooManyDefinitions { found, allowed } => over(f, found, defined, allowed, unused),
+            Self::TooManyDirectives { found, allowed } => {
+                over(f, found, "directives", allowed, split)
+            }
+            Self::ExpandsTooFar { found, allowed } => over(f, found, expanded, allowed, rarer),
             Self::NestedTooDeep { line, allowed } => write!(
                 f,
-                "At line {line} more than {allowed} brackets are open at once: nest selections and values less deeply."
-            ),
-            Self::TooManyAliases { found, allowed } => write!(
-                f,
-                "The document has {found} aliases and may have {allowed}: ask in several requests."
-            ),
-            Self::TooManyRootFields { found, allowed } => write!(
-                f,
-                "An operation has {found} fields at its root and may have {allowed}: ask in several requests."
-            ),
-            Self::TooManyDefinitions { found, allowed } => write!(
-                f,
-                "The document has {found} operations and fragments and may have {allowed}: leave out what is not used."
-            ),
-            Self::TooManyDirectives { found, allowed } => write!(
-                f,
-                "The document has {found} directives and may have {allowed}: leave some out, or ask in several requests."
-            ),
-            Self::ExpandsTooFar { found, allowed } => write!(
-                f,
-                "With its fragments expanded an operation or fragment selects at least {found} fields and may select \
-                 {allowed}: spread fragments less often."
+                "More than {allowed} brackets are open at line {line}: nest fields and values less deeply."
             ),
             Self::FragmentCycle { name } => write!(
                 f,
@@ -124,10 +111,23 @@ impl fmt::Display for Refusal {
             ),
             Self::Unterminated { line } => write!(
                 f,
-                "The string that starts at line {line} does not end: close it with the quotes that it opens with."
+                "The string that starts at line {line} does not end: close it with the quotes that open it."
             ),
         }
     }
+}
+
+fn over<N: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    found: N,
+    what: &str,
+    allowed: N,
+    mend: &str,
+) -> fmt::Result {
+    write!(
+        f,
+        "The document has {found} {what} where {allowed} are allowed: {mend}."
+    )
 }
 
 impl std::error::Error for Refusal {}
@@ -144,10 +144,18 @@ pub fn precheck(document: &str, bounds: &Bounds) -> Result<(), Refusal> {
             allowed: bounds.bytes_max,
         });
     }
-    let tokens = lex(document, bounds.tokens_max)?;
-    let mut scan = Scan::new(document, &tokens);
+    let tokens = lex(document)?;
+    let mut scan = Scan {
+        document,
+        tokens: &tokens,
+        ..Scan::default()
+    };
     scan.run(bounds.nesting_max)?;
 
+    let (found, allowed) = (tokens.len(), bounds.tokens_max);
+    if found > allowed {
+        return Err(Refusal::TooManyTokens { found, allowed });
+    }
     let (found, allowed) = (scan.definitions, bounds.definitions_max);
     if found > allowed {
         return Err(Refusal::TooManyDefinitions { found, allowed });
@@ -161,14 +169,19 @@ pub fn precheck(document: &str, bounds: &Bounds) -> Result<(), Refusal> {
         return Err(Refusal::TooManyAliases { found, allowed });
     }
 
-    let expanded = scan.graph.expand()?;
-    let (found, allowed) = (expanded.selections, bounds.expanded_selections_max);
-    if found > allowed {
-        return Err(Refusal::ExpandsTooFar { found, allowed });
+    scan.graph.expand()?;
+    let definitions = &scan.graph.definitions;
+    for definition in definitions {
+        let (found, allowed) = (definition.selections, bounds.expanded_selections_max);
+        if found > allowed {
+            return Err(Refusal::ExpandsTooFar { found, allowed });
+        }
     }
-    let (found, allowed) = (expanded.root_fields, bounds.root_fields_max);
-    if found > allowed {
-        return Err(Refusal::TooManyRootFields { found, allowed });
+    for operation in definitions.iter().filter(|it| it.is_operation) {
+        let (found, allowed) = (operation.root_fields, bounds.root_fields_max);
+        if found > allowed {
+            return Err(Refusal::TooManyRootFields { found, allowed });
+        }
     }
     Ok(())
 }
@@ -191,7 +204,7 @@ struct Token<'a> {
     end: usize,
 }
 
-fn lex(document: &str, tokens_max: usize) -> Result<Vec<Token<'_>>, Refusal> {
+fn lex(document: &str) -> Result<Vec<Token<'_>>, Refusal> {
     let bytes = document.as_bytes();
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let mut tokens = Vec::new();
@@ -214,7 +227,7 @@ fn lex(document: &str, tokens_max: usize) -> Result<Vec<Token<'_>>, Refusal> {
                 Kind::Name(&document[start..at])
             }
             b'-' | b'0'..=b'9' => {
-                // Letters and dots that make no number are taken along: the parser stops at them anyway.
+                // What makes no number is taken along: it has no bracket and no quote in it.
                 at += run(&bytes[at..], |byte| is_name(byte) || byte == b'.');
                 if matches!(bytes[at - 1], b'e' | b'E')
                     && matches!(bytes.get(at), Some(b'+' | b'-'))
@@ -225,9 +238,11 @@ fn lex(document: &str, tokens_max: usize) -> Result<Vec<Token<'_>>, Refusal> {
                 Kind::Other
             }
             b'"' => {
-                at = string_end(bytes, start).ok_or_else(|| Refusal::Unterminated {
-                    line: line(document, start),
-                })?;
+                let Some(end) = string_end(bytes, start) else {
+                    let line = line(document, start);
+                    return Err(Refusal::Unterminated { line });
+                };
+                at = end;
                 Kind::Other
             }
             b'.' if bytes[start..].starts_with(b"...") => {
@@ -240,16 +255,8 @@ fn lex(document: &str, tokens_max: usize) -> Result<Vec<Token<'_>>, Refusal> {
             b'@' => Kind::At,
             _ => Kind::Other,
         };
-        if tokens.len() == tokens_max {
-            return Err(Refusal::TooManyTokens {
-                allowed: tokens_max,
-            });
-        }
-        tokens.push(Token {
-            kind,
-            start,
-            end: at,
-        });
+        let end = at;
+        tokens.push(Token { kind, start, end });
     }
     Ok(tokens)
 }
@@ -267,11 +274,8 @@ fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
     if bytes[start..].starts_with(BLOCK) {
         let mut at = start + BLOCK.len();
         while !bytes[at..].starts_with(BLOCK) {
-            at += if bytes[at..].starts_with(b"\\\"\"\"") {
-                4
-            } else {
-                1
-            };
+            let escaped = bytes[at..].starts_with(b"\\\"\"\"");
+            at += if escaped { 4 } else { 1 };
             if at >= bytes.len() {
                 return None;
             }
@@ -290,10 +294,8 @@ fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
 }
 
 fn line(document: &str, at: usize) -> usize {
-    1 + document.as_bytes()[..at]
-        .iter()
-        .filter(|&&byte| byte == b'\n')
-        .count()
+    let before = document.bytes().take(at);
+    1 + before.filter(|&byte| byte == b'\n').count()
 }
 
 /// What an open bracket holds.
@@ -306,6 +308,7 @@ enum Inside {
 }
 
 /// One walk over the tokens, which counts what is written and collects what is spread where.
+#[derive(Default)]
 struct Scan<'a, 't> {
     document: &'a str,
     tokens: &'t [Token<'a>],
@@ -322,32 +325,14 @@ struct Scan<'a, 't> {
 }
 
 impl<'a, 't> Scan<'a, 't> {
-    fn new(document: &'a str, tokens: &'t [Token<'a>]) -> Self {
-        Self {
-            document,
-            tokens,
-            at: 0,
-            open: Vec::new(),
-            current: None,
-            inline: false,
-            definitions: 0,
-            directives: 0,
-            aliases: 0,
-            graph: Graph::default(),
-        }
-    }
-
     fn run(&mut self, nesting_max: usize) -> Result<(), Refusal> {
         while let Some(token) = self.tokens.get(self.at) {
             self.at += 1;
             let inside = self.open.last().map(|&(_, inside)| inside);
             match (token.kind, inside) {
                 (Kind::Open(_), _) if self.open.len() >= nesting_max => {
-                    let line = line(self.document, token.start);
-                    return Err(Refusal::NestedTooDeep {
-                        line,
-                        allowed: nesting_max,
-                    });
+                    let (line, allowed) = (line(self.document, token.start), nesting_max);
+                    return Err(Refusal::NestedTooDeep { line, allowed });
                 }
                 (Kind::Open(bracket), _) => self.open(bracket, inside),
                 (Kind::Close(bracket), _) => self.close(bracket),
@@ -365,13 +350,15 @@ impl<'a, 't> Scan<'a, 't> {
     }
 
     fn take_name(&mut self) -> Option<&'a str> {
-        match self.tokens.get(self.at)?.kind {
-            Kind::Name(name) => {
-                self.at += 1;
-                Some(name)
-            }
-            _ => None,
-        }
+        let Kind::Name(name) = self.tokens.get(self.at)?.kind else {
+            return None;
+        };
+        self.at += 1;
+        Some(name)
+    }
+
+    fn definition(&mut self) -> Option<&mut Definition<'a>> {
+        self.graph.definitions.get_mut(self.current?)
     }
 
     fn open(&mut self, bracket: u8, inside: Option<Inside>) {
@@ -409,49 +396,37 @@ impl<'a, 't> Scan<'a, 't> {
     /// To the parser `fragmentA on T` is the fragment `A`: it wants no space after the keyword.
     fn define(&mut self, keyword: &'a str) {
         self.definitions += 1;
-        self.current = Some(match keyword.strip_prefix("fragment") {
-            None => self.graph.operation(),
-            Some("") => {
-                let name = self.take_name().unwrap_or_default();
-                self.graph.fragment(name)
-            }
-            Some(name) => self.graph.fragment(name),
-        });
+        let name = match keyword.strip_prefix("fragment") {
+            Some("") => Some(self.take_name().unwrap_or_default()),
+            rest => rest,
+        };
+        self.current = Some(self.graph.define(name));
     }
 
     fn field(&mut self, at_root: bool) {
-        if self
-            .tokens
-            .get(self.at)
-            .is_some_and(|next| next.kind == Kind::Colon)
-        {
+        let next = self.tokens.get(self.at).map(|token| token.kind);
+        if next == Some(Kind::Colon) {
             // The field's own name follows, and is counted when it comes.
             self.at += 1;
             self.aliases += 1;
             return;
         }
         self.inline = false;
-        if let Some(definition) = self
-            .current
-            .and_then(|at| self.graph.definitions.get_mut(at))
-        {
+        if let Some(definition) = self.definition() {
             definition.selections += 1;
             definition.root_fields += usize::from(at_root);
         }
     }
 
     fn spread(&mut self, at_root: bool) {
-        let condition = self.is_type_condition();
-        let name = self.take_name();
-        if condition {
-            self.take_name();
+        if self.is_type_condition() {
+            self.at += 2;
+            self.inline = true;
+            return;
         }
-        self.inline = condition || name.is_none();
-        if let (false, Some(name)) = (self.inline, name)
-            && let Some(definition) = self
-                .current
-                .and_then(|at| self.graph.definitions.get_mut(at))
-        {
+        let name = self.take_name();
+        self.inline = name.is_none();
+        if let (Some(name), Some(definition)) = (name, self.definition()) {
             definition.spreads.push(Spread { name, at_root });
         }
     }
@@ -462,11 +437,11 @@ impl<'a, 't> Scan<'a, 't> {
         let [on, of, ..] = &self.tokens[self.at..] else {
             return false;
         };
-        let between = &self.document[on.end..of.start];
+        let between = &self.document.as_bytes()[on.end..of.start];
         on.kind == Kind::Name("on")
             && matches!(of.kind, Kind::Name(_))
             && !between.is_empty()
-            && !between.contains('#')
+            && !between.contains(&b'#')
     }
 }
 
@@ -494,13 +469,6 @@ enum Walked {
     Done,
 }
 
-/// The most that any definition comes to.
-#[derive(Default)]
-struct Expanded {
-    selections: u64,
-    root_fields: usize,
-}
-
 /// Which definition spreads which fragments.
 #[derive(Default)]
 struct Graph<'a> {
@@ -509,35 +477,25 @@ struct Graph<'a> {
 }
 
 impl<'a> Graph<'a> {
-    fn operation(&mut self) -> usize {
-        self.definitions.push(Definition {
-            is_operation: true,
-            ..Definition::default()
-        });
-        self.definitions.len() - 1
-    }
-
+    /// Adds a fragment of that name, or an operation, and says where in `definitions` it is.
+    ///
     /// Fragments of the same name are taken together: none of them can then hide behind another.
-    fn fragment(&mut self, name: &'a str) -> usize {
-        *self.fragments.entry(name).or_insert_with(|| {
-            self.definitions.push(Definition::default());
-            self.definitions.len() - 1
-        })
+    fn define(&mut self, fragment: Option<&'a str>) -> usize {
+        let next = self.definitions.len();
+        let at = fragment.map_or(next, |name| *self.fragments.entry(name).or_insert(next));
+        if at == next {
+            self.definitions.push(Definition {
+                is_operation: fragment.is_none(),
+                ..Definition::default()
+            });
+        }
+        at
     }
 
     /// Adds to each definition what its spreads stand for, looking at each spread once however many
     /// ways lead to it.
-    fn expand(&mut self) -> Result<Expanded, Refusal> {
-        let mut most = Expanded::default();
-        for start in 0..self.definitions.len() {
-            self.expand_one(start)?;
-            let definition = &self.definitions[start];
-            most.selections = most.selections.max(definition.selections);
-            if definition.is_operation {
-                most.root_fields = most.root_fields.max(definition.root_fields);
-            }
-        }
-        Ok(most)
+    fn expand(&mut self) -> Result<(), Refusal> {
+        (0..self.definitions.len()).try_for_each(|start| self.expand_one(start))
     }
 
     fn expand_one(&mut self, start: usize) -> Result<(), Refusal> {
@@ -556,21 +514,19 @@ impl<'a> Graph<'a> {
             // fragments that ends in unknown ones, and walking along it takes as long as ever.
             let (mut selections, mut root_fields) = (1, 0);
             if let Some(&to) = self.fragments.get(name) {
-                let spread = &self.definitions[to];
-                match spread.walked {
+                let fragment = &self.definitions[to];
+                match fragment.walked {
+                    Walked::Done => {}
                     Walked::No => {
                         path.push((to, 0));
                         continue;
                     }
                     Walked::OnPath => {
-                        return Err(Refusal::FragmentCycle {
-                            name: name.to_owned(),
-                        });
-                    }
-                    Walked::Done => {
-                        (selections, root_fields) = (spread.selections, spread.root_fields)
+                        let name = name.to_owned();
+                        return Err(Refusal::FragmentCycle { name });
                     }
                 }
+                (selections, root_fields) = (fragment.selections, fragment.root_fields);
             }
             *next += 1;
             let definition = &mut self.definitions[*at];
@@ -603,61 +559,35 @@ mod tests {
         precheck(document, &Bounds::default())
     }
 
-    /// Every count of a document, found by asking for the smallest bounds that it passes.
-    fn counts(document: &str) -> Bounds {
-        let passes = |set: &dyn Fn(&mut Bounds, usize)| {
-            let within = |bound: &usize| {
-                let mut bounds = LIFTED;
-                set(&mut bounds, *bound);
-                precheck(document, &bounds).is_ok()
-            };
-            (0..=10_000).find(within).unwrap()
-        };
-        Bounds {
-            bytes_max: passes(&|bounds, max| bounds.bytes_max = max),
-            tokens_max: passes(&|bounds, max| bounds.tokens_max = max),
-            nesting_max: passes(&|bounds, max| bounds.nesting_max = max),
-            aliases_max: passes(&|bounds, max| bounds.aliases_max = max),
-            root_fields_max: passes(&|bounds, max| bounds.root_fields_max = max),
-            definitions_max: passes(&|bounds, max| bounds.definitions_max = max),
-            directives_max: passes(&|bounds, max| bounds.directives_max = max),
-            expanded_selections_max: passes(&|bounds, max| {
-                bounds.expanded_selections_max = max as u64;
-            }) as u64,
-        }
-    }
-
     /// `F0` spreads `F1` so many times, and so on to the last, which selects `leaf`.
     fn chain(length: usize, spreads: usize, leaf: &str) -> String {
-        let mut text = String::from("{ ...F0 }");
-        for at in 0..length {
+        let fragment = |at: usize| {
             let next = format!("...F{} ", at + 1).repeat(spreads);
-            text += &format!("fragment F{at} on T{{{next}}}");
-        }
-        text + &format!("fragment F{length} on T{{{leaf}}}")
+            format!("fragment F{at} on T{{{next}}}")
+        };
+        let links: String = (0..length).map(fragment).collect();
+        format!("{{...F0}}{links}fragment F{length} on T{{{leaf}}}")
     }
 
-    const LEGIT: &str = r#"
-        # What a partner's page asks for: "{[(
-        query Page($id: ID! = "a{", $tags: [String!] = ["x", "y"], $in: In = {a: {b: 1}}) @live {
-          home: team(id: $id, where: {tags: $tags, near: {lat: -1.5e+3, note: """ }}" \""" """}}) {
-            ...Team @include(if: true)
-            ... on Club { founded, stadium(unit: METRIC) { seats } }
-            ... @skip(if: false) { query fragment on: mutation }
-          }
-          ...Root
-          ... { status }
-        }
-        fragment Root on Query { version region }
-        fragment Team on Team { name players(first: 10) { name } }
-    "#;
-
     #[test]
-    fn a_legit_query_is_counted_as_written() {
-        assert_eq!(check(LEGIT), Ok(()));
-        let expected = Bounds {
-            bytes_max: LEGIT.len(),
-            tokens_max: 133,
+    fn a_legit_query_passes_bounds_of_just_its_size() {
+        let document = r#"
+            # What a page asks for: "{[(
+            query Page($id: ID! = "a{", $tags: [String!] = ["x"], $in: In = {a: {b: 1}}) @live {
+              home: team(id: $id, in: {tags: $tags, at: [-1.5e+3], note: """ }}" \""" """}) {
+                ...Team @include(if: true)
+                ... on Club { founded, stadium(unit: METRIC) { seats } }
+                ... @skip(if: false) { query fragment on: mutation }
+              }
+              ...Root
+              ... { status }
+            }
+            fragment Root on Query { version region }
+            fragment Team on Team { name players(first: 10) { name } }
+        "#;
+        let size = Bounds {
+            bytes_max: document.len(),
+            tokens_max: 136,
             nesting_max: 4,
             aliases_max: 2,
             root_fields_max: 4,
@@ -665,120 +595,96 @@ mod tests {
             directives_max: 3,
             expanded_selections_max: 13,
         };
-        assert_eq!(counts(LEGIT), expected);
+        assert_eq!(check(document), Ok(()));
+        assert_eq!(precheck(document, &size), Ok(()));
+        let tighten: [fn(&mut Bounds); 8] = [
+            |size| size.bytes_max -= 1,
+            |size| size.tokens_max -= 1,
+            |size| size.nesting_max -= 1,
+            |size| size.aliases_max -= 1,
+            |size| size.root_fields_max -= 1,
+            |size| size.definitions_max -= 1,
+            |size| size.directives_max -= 1,
+            |size| size.expanded_selections_max -= 1,
+        ];
+        for (at, tighten) in tighten.iter().enumerate() {
+            let mut tighter = size;
+            tighten(&mut tighter);
+            assert!(precheck(document, &tighter).is_err(), "{at}");
+        }
+    }
+
+    /// `document(limit)` passes and `document(limit + 1)` does not, for the reason that `says` has.
+    fn edge(limit: usize, says: &str, document: impl Fn(usize) -> String) {
+        assert_eq!(check(&document(limit)), Ok(()), "{says}");
+        let refusal = check(&document(limit + 1)).unwrap_err().to_string();
+        assert!(refusal.contains(says), "{refusal}");
+        assert!(refusal.contains(&limit.to_string()), "{refusal}");
     }
 
     #[test]
     fn each_bound_holds_at_its_limit_and_not_past_it() {
-        let Bounds {
-            bytes_max,
-            nesting_max,
-            aliases_max: aliases,
-            ..
-        } = Bounds::default();
-        let padded = |len: usize| format!("{{a}}{}", " ".repeat(len - 3));
-        let tokens = |n: usize| format!("{{a(b:[{}])}}", "1 ".repeat(n - 9));
-        let nested = |n: usize| format!("{}a{}", "{a".repeat(n), "}".repeat(n));
-        let aliased = |n: usize| format!("{{a{{{}}}}}", "a:b ".repeat(n));
-        let roots = |n: usize| {
-            format!(
-                "{{{}...F}}fragment F on T{{a ...{{b}}}}",
-                "a ".repeat(n - 2)
-            )
-        };
-        let defined =
-            |n: usize| "query A{a}fragment F on T{a}".repeat(n / 2) + &"{a}".repeat(n % 2);
-        let directed = |n: usize| format!("query($a:A@d){{a{}}}", "@d".repeat(n - 1));
-        let selected = |n: usize| {
-            let rest = n - 1 - 4 * 1_000;
-            let fragment = "a ".repeat(1_000);
-            format!(
-                "{{a{{...F...F...F...F {}}}}}fragment F on T{{{fragment}}}",
-                "a ".repeat(rest)
-            )
-        };
-        type Case<'a> = (usize, &'a dyn Fn(usize) -> String, fn(&Refusal) -> bool);
-        let cases: [Case; 8] = [
-            (bytes_max, &padded, |r| matches!(r, Refusal::TooLong { .. })),
-            (4_000, &tokens, |r| {
-                matches!(r, Refusal::TooManyTokens { .. })
-            }),
-            (nesting_max, &nested, |r| {
-                matches!(r, Refusal::NestedTooDeep { line: 1, .. })
-            }),
-            (aliases, &aliased, |r| {
-                matches!(r, Refusal::TooManyAliases { found: 101, .. })
-            }),
-            (50, &roots, |r| {
-                matches!(r, Refusal::TooManyRootFields { found: 51, .. })
-            }),
-            (50, &defined, |r| {
-                matches!(r, Refusal::TooManyDefinitions { found: 51, .. })
-            }),
-            (50, &directed, |r| {
-                matches!(r, Refusal::TooManyDirectives { found: 51, .. })
-            }),
-            (5_000, &selected, |r| {
-                matches!(r, Refusal::ExpandsTooFar { found: 5_001, .. })
-            }),
-        ];
-        for (limit, document, is_it) in cases {
-            assert_eq!(check(&document(limit)), Ok(()), "{}", document(limit));
-            let refusal = check(&document(limit + 1)).unwrap_err();
-            assert!(is_it(&refusal), "{refusal:?}");
+        let a = |times: usize| "a ".repeat(times);
+        let long = |n| format!("{{a}}{}", " ".repeat(n - 3));
+        let tokens = |n| format!("{{a(b:[{}])}}", "1 ".repeat(n - 9));
+        let nested = |n| "{a".repeat(n) + &"}".repeat(n);
+        let aliases = |n| format!("{{a{{{}}}}}", "a:b ".repeat(n));
+        let directives = |n| format!("query($a:A@d){{a{}}}", "@d".repeat(n - 1));
+        let defined = |n| "{a}fragment F on T{a}".repeat(n / 2) + &"{a}".repeat(n % 2);
+        let root = |n| format!("{{{}...F}}fragment F on T{{a ...{{b}}}}", a(n - 2));
+        let fragment = format!("fragment F on T{{{}}}", a(1_000));
+        let spread = |n| format!("{{a{{...F ...F ...F ...F {}}}}}{fragment}", a(n - 4_001));
+        edge(16_384, "16385 bytes", long);
+        edge(4_000, "4001 tokens", tokens);
+        edge(32, "are open at line 1", nested);
+        edge(100, "101 aliases", aliases);
+        edge(50, "51 directives", directives);
+        edge(50, "51 operations and fragments", defined);
+        edge(50, "51 fields at the root", root);
+        edge(5_000, "5001 fields in one", spread);
+    }
+
+    #[test]
+    fn deep_values_are_refused() {
+        for document in [
+            format!("{{a(b:{}{})}}", "[".repeat(1_700), "]".repeat(1_700)),
+            format!("{{a(b:{}1{})}}", "{a:".repeat(1_300), "}".repeat(1_300)),
+            format!("query($a:{}A{}){{a}}", "[".repeat(1_300), "]".repeat(1_300)),
+            "{a".to_owned() + &"(b:[{} )".repeat(40),
+            "\u{e9} ] } ) ;".to_owned() + &"[".repeat(33),
+        ] {
+            let refusal = check(&document).unwrap_err();
             assert!(
-                refusal.to_string().contains(&limit.to_string()),
+                matches!(refusal, Refusal::NestedTooDeep { .. }),
                 "{refusal}"
             );
         }
     }
 
     #[test]
-    fn nested_values_are_refused() {
-        let lists = format!("{{a(b:{}{})}}", "[".repeat(1_700), "]".repeat(1_700));
-        let objects = format!("{{a(b:{}1{})}}", "{a:".repeat(1_300), "}".repeat(1_300));
-        let types = format!("query($a:{}A{}){{a}}", "[".repeat(1_300), "]".repeat(1_300));
-        let unbalanced = "{a".to_owned() + &"(b:[{} )".repeat(40);
-        let stray = "\u{e9} ] } ) ;".to_owned() + &"[".repeat(33);
-        for document in [lists, objects, types, unbalanced, stray] {
-            let refusal = check(&document);
-            assert!(
-                matches!(refusal, Err(Refusal::NestedTooDeep { .. })),
-                "{document}"
-            );
-        }
-    }
-
-    #[test]
-    fn fragments_that_double_are_refused() {
+    fn fragments_that_multiply_are_refused() {
         let found = |document: &str| match check(document) {
             Err(Refusal::ExpandsTooFar { found, .. }) => Some(found),
             _ => None,
         };
+        assert_eq!(found(&chain(12, 2, "a")), None);
         assert_eq!(found(&chain(40, 2, "a")), Some(1 << 40));
         assert_eq!(found(&chain(40, 2, "...Unknown")), Some(1 << 40));
         assert_eq!(found(&chain(40, 4, "...{a}")), Some(u64::MAX));
-        assert_eq!(found(&chain(12, 2, "a")), None);
-        // None of them is spread by an operation, and the keyword runs into the name.
-        let unused = chain(40, 2, "a").replace("{ ...F0 }", "{a}");
-        assert_eq!(
-            found(&unused.replace("fragment ", "fragment")),
-            Some(1 << 40)
-        );
-        // The fragment's name is `on`: no name follows that is not behind a comment.
-        let on = format!(
-            "{{{}}}fragment on on T{{{}}}",
-            "...on#\n".repeat(6),
-            "a ".repeat(1_000)
-        );
-        assert_eq!(found(&on), Some(6_000));
+        // No operation spreads them, and the keyword runs into the names.
+        let unused = chain(40, 2, "a").replace("{...F0}", "{a}");
+        let joined = unused.replace("fragment ", "fragment");
+        assert_eq!(found(&joined), Some(1 << 40));
+        let many = "a ".repeat(1_000);
+        // The name that follows each `on` is behind a comment, so `on` is a fragment's name.
+        let on = "...on#\nb ".repeat(5);
+        let on = format!("{{{on}}}fragment on on T{{{many}}}");
+        assert_eq!(found(&on), Some(5_005));
         // Neither of two fragments of one name hides the other.
-        let (few, many) = (
-            "fragment F on T{a}",
-            format!("fragment F on T{{{}}}", "a ".repeat(2_999)),
-        );
-        assert_eq!(found(&format!("{{...F...F}}{few}{many}")), Some(6_000));
-        assert_eq!(found(&format!("{{...F...F}}{many}{few}")), Some(6_000));
+        let spread = "{...F ...F ...F ...F ...F}";
+        let (one, other) = ("fragment F on T{a}", format!("fragment F on T{{{many}}}"));
+        assert_eq!(found(&format!("{spread}{one}{other}")), Some(5_005));
+        assert_eq!(found(&format!("{spread}{other}{one}")), Some(5_005));
     }
 
     #[test]
@@ -787,135 +693,83 @@ mod tests {
             Err(Refusal::FragmentCycle { name }) => name,
             other => panic!("{other:?}"),
         };
+        let through = "{a}fragment A on T{...B}fragment B on T{a ...on T{...A}}";
+        let aside = "{a}fragment A on T{...B}fragment B on T{b ...B}";
         assert_eq!(circle("{...A}fragment A on T{a{...A}}"), "A");
-        assert_eq!(
-            circle("{a}fragment A on T{...B}fragment B on T{a ...on T{...A}}"),
-            "A"
-        );
-        assert_eq!(
-            circle("{a}fragment A on T{...B}fragment B on T{b ...B}"),
-            "B"
-        );
+        assert_eq!(circle(through), "A");
+        assert_eq!(circle(aside), "B");
         assert_eq!(circle(&chain(10_000, 1, "...F7")), "F7");
         assert_eq!(precheck(&chain(10_000, 1, "a"), &LIFTED), Ok(()));
-        assert_eq!(
-            counts("{...A ...A}fragment A on T{a{b}}").expanded_selections_max,
-            4
-        );
     }
 
     #[test]
     fn brackets_count_unless_the_parser_sees_text() {
         let deep = "[{(".repeat(20);
-        let nests = |before: &str, after: &str| {
-            let document = format!("{{a(b:{before}{deep}{after})}}");
-            matches!(check(&document), Err(Refusal::NestedTooDeep { .. }))
+        let nests = |[before, after]: [&str; 2]| {
+            let refusal = check(&format!("{{a(b:{before}{deep}{after})}}"));
+            matches!(refusal, Err(Refusal::NestedTooDeep { .. }))
         };
-        for (before, after) in [
-            ("\"", "\""),
-            (r#""\" \\\""#, "\""),
-            (r#""\u0022"#, r#"\\""#),
-            (r#"""" " "" \""""#, r#"\""" """"#),
-            ("#\"", "\n"),
-            ("\u{feff}# \"\"\" \u{2028}", "\r"),
-        ] {
-            assert!(!nests(before, after), "{before} {after}");
-        }
-        for (before, after) in [
-            ("#\"\r", "#\""),
-            (r#""\\""#, r#""\\""#),
-            (r##""#""##, ""),
-            (r#""" "#, r#" """#),
-            (r##"""""""#", "##, ""),
-            (r#"""" \\""" " """#, r#"""#),
-        ] {
-            assert!(nests(before, after), "{before} {after}");
-        }
-        for open in [
-            "\"a",
-            "\"\"\"a\" ",
-            "\"a\\\"",
-            "\"\"\"a\\\"\"\"",
-            "\"\"\"\"\"",
-            "\"a\\\n\"",
-        ] {
-            let document = format!("{{a\n(b:{open}\n{deep}");
-            assert_eq!(
-                check(&document),
-                Err(Refusal::Unterminated { line: 2 }),
-                "{open}"
-            );
+        let (block, escaped) = (r#"""""#, r#"\""""#);
+        assert!(!nests(["\"", "\""]));
+        assert!(!nests([r#""\" \\\""#, "\""]));
+        assert!(!nests([r#""\u0022"#, r#"\\""#]));
+        let before = format!("{block} \" \"\" {escaped}");
+        assert!(!nests([&before, &format!("{escaped}{block}")]));
+        assert!(!nests(["#\"", "\n"]));
+        assert!(!nests(["\u{feff}# \"\"\" \u{2028}", "\r"]));
+        assert!(nests(["#\"\r", "#\""]));
+        assert!(nests([r#""\\""#, r#""\\""#]));
+        assert!(nests([r##""#""##, ""]));
+        assert!(nests([r#""" "#, r#" """#]));
+        assert!(nests([&format!("{block}{block}"), "#\""]));
+        assert!(nests([&format!("{block}\\{escaped}{block}"), ""]));
+        for open in ["'", "'a\\'", "'''a' ", "'''a\\'''", "'''''", "'a\\\n'"] {
+            let open = open.replace('\'', "\"");
+            let refusal = check(&format!("{{a\n(b:{open}\n{deep}"));
+            assert_eq!(refusal, Err(Refusal::Unterminated { line: 2 }), "{open}");
         }
     }
 
     #[test]
-    fn only_a_selection_has_aliases() {
+    fn only_a_selection_has_aliases_and_fields() {
+        let counts = |document: &str| {
+            let bounds = |aliases_max, root_fields_max| Bounds {
+                aliases_max,
+                root_fields_max,
+                ..LIFTED
+            };
+            let passes = |bounds: Bounds| precheck(document, &bounds).is_ok();
+            let aliases = (0..9).find(|max| passes(bounds(*max, 9)));
+            let root_fields = (0..9).find(|max| passes(bounds(9, *max)));
+            (aliases.unwrap(), root_fields.unwrap())
+        };
         let values = "query($a:A={b:1,c:[{d:2}]}){a(b:{c:1},d:[{e:$a}])@f(g:{h:1}){i}}";
-        assert_eq!(
-            (counts(values).aliases_max, counts(values).root_fields_max),
-            (0, 1)
-        );
-        let aliases = "{on:on fragment : query{query:a(b:1)...on T@d(e:{f:1}){g:h}}}";
-        assert_eq!(
-            (counts(aliases).aliases_max, counts(aliases).root_fields_max),
-            (4, 2)
-        );
+        let keywords = "{on:on fragment : query{query:a(b:1)...on T@d(e:{f:1}){g:h}}}";
+        let inlined = "{...on T@d(e:{f:1}){a ...@d{b:c d{e}}}}";
+        assert_eq!(counts(values), (0, 1));
+        assert_eq!(counts(keywords), (4, 2));
+        assert_eq!(counts(inlined), (1, 3));
     }
 
     #[test]
     fn no_text_makes_it_panic() {
-        let seed = 0x9e37_79b9_7f4a_7c15_u64;
-        println!("seed {seed:#x}");
-        let mut state = seed;
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        eprintln!("seed {state:#x}");
         let mut below = |bound: usize| {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
             usize::try_from(state % bound as u64).unwrap()
         };
-        let parts = [
-            "{",
-            "}",
-            "[",
-            "]",
-            "(",
-            ")",
-            "\"",
-            "\"\"\"",
-            "\\",
-            "#",
-            "\n",
-            "...",
-            ".",
-            ":",
-            "@",
-            "on",
-            "a",
-            " ",
-            "fragment",
-            "fragment A on T",
-            "...A",
-            "query",
-            "-1e+",
-            "\u{feff}",
-            "\u{fe00}",
-            "\u{e9}",
-            "$",
-            "=",
-            "\0",
-        ];
-        for round in 0..50_000 {
+        let parts = "{ } [ ] ( ) \" \"\"\" \\ # \n \r ... . : @ on a fragment A \
+                     fragment\tA\ton\tT ...A query 9 -1e+ \u{feff} \u{fe00} \u{e9} $ = \0";
+        let parts: Vec<&str> = parts.split(' ').chain([" "]).collect();
+        for _ in 0..50_000 {
             let text: String = (0..below(60)).map(|_| parts[below(parts.len())]).collect();
             let bytes: Vec<u8> = (0..below(60)).map(|_| below(256) as u8).collect();
             for document in [&*text, &*String::from_utf8_lossy(&bytes)] {
-                let _ = precheck(
-                    document,
-                    if round % 2 == 0 {
-                        &LIFTED
-                    } else {
-                        &Bounds::default()
-                    },
-                );
+                let _ = check(document);
+                let _ = precheck(document, &LIFTED);
             }
         }
     }

@@ -109,7 +109,12 @@ fn stock_up(products: &mut Vec<Product>, category: &'static Category, rng: &mut 
     let mut pairs: Vec<_> = category
         .goods
         .iter()
-        .flat_map(|good| category.adjectives.iter().map(move |adjective| (adjective, good)))
+        .flat_map(|good| {
+            category
+                .adjectives
+                .iter()
+                .map(move |adjective| (adjective, good))
+        })
         .collect();
     pairs.shuffle(rng);
     for (adjective, good) in pairs.into_iter().take(PRODUCTS_PER_CATEGORY) {

@@ -29,6 +29,7 @@ struct Line {
 struct Session {
     visitor: String,
     id: String,
+    /// An index of [`super::places::MARKETS`], among those in euros.
     market: usize,
     platform: &'static str,
     channel: &'static str,
@@ -70,7 +71,12 @@ impl Visits {
     }
 
     /// The next action of someone in the shop, or of someone who enters. Never empty.
-    pub(super) fn journey(&mut self, scene: &mut Scene, stock: &mut Stock, prices: &Prices) -> Vec<Value> {
+    pub(super) fn journey(
+        &mut self,
+        scene: &mut Scene,
+        stock: &mut Stock,
+        prices: &Prices,
+    ) -> Vec<Value> {
         // The emptier the shop, the likelier someone enters: the crowd settles below the limit.
         let vacancies = OPEN_MAX - self.open.len();
         let enters = scene.rng.random_range(0..2 * OPEN_MAX) < vacancies;
@@ -89,9 +95,13 @@ impl Visits {
         }
         // Here there is room: either there were vacancies, or someone has just left.
         let mut session = self.enter(scene);
-        let events = session.browse(scene);
+        let event = if scene.rng.random_ratio(2, 5) {
+            session.search(scene)
+        } else {
+            session.view(scene)
+        };
         self.open.push(session);
-        events
+        vec![event]
     }
 
     #[cfg(test)]
@@ -118,7 +128,8 @@ impl Visits {
             id: format!("s-{:x}-{}", now.as_millisecond(), self.opened),
             // Home and device are the visitor's own, the way in is the session's.
             market: usize::from(number % 10 >= 7),
-            platform: ["web", "ios", "android", "web", "ios", "web", "android"][number as usize % 7],
+            platform: ["web", "ios", "android", "web", "ios", "web", "android"]
+                [number as usize % 7],
             channel: weighted(
                 &mut scene.rng,
                 [
@@ -147,9 +158,10 @@ impl Session {
     /// One more step; no event when the visitor leaves.
     fn advance(&mut self, scene: &mut Scene, stock: &mut Stock, prices: &Prices) -> Vec<Value> {
         match self.next_step(scene) {
-            Step::View | Step::Search => self.browse(scene),
-            Step::Add => self.add(scene),
-            Step::Remove => self.remove(scene),
+            Step::View => vec![self.view(scene)],
+            Step::Search => vec![self.search(scene)],
+            Step::Add => vec![self.add(scene)],
+            Step::Remove => vec![self.remove(scene)],
             Step::Checkout => {
                 self.at_checkout = true;
                 vec![self.recorded(scene, "checkout", None, None)]
@@ -188,53 +200,60 @@ impl Session {
         )
     }
 
-    fn browse(&mut self, scene: &mut Scene) -> Vec<Value> {
-        self.at_checkout = false;
-        if scene.rng.random_ratio(1, 4) {
-            self.viewed = None;
-            return vec![self.recorded(scene, "search", None, None)];
-        }
+    fn view(&mut self, scene: &mut Scene) -> Value {
         let product = scene.popular();
         self.viewed = Some(product);
-        vec![self.recorded(scene, "view", Some(product), None)]
+        self.at_checkout = false;
+        self.recorded(scene, "view", Some(product), None)
     }
 
-    fn add(&mut self, scene: &mut Scene) -> Vec<Value> {
+    fn search(&mut self, scene: &mut Scene) -> Value {
+        self.viewed = None;
+        self.recorded(scene, "search", None, None)
+    }
+
+    fn add(&mut self, scene: &mut Scene) -> Value {
         let Some(product) = self.viewed.take() else {
-            return self.browse(scene);
+            return self.view(scene);
         };
         let units = weighted(&mut scene.rng, [(1, 75), (2, 18), (3, 7)]);
         match self.cart.iter_mut().find(|line| line.product == product) {
             Some(line) => line.units += units,
             None => self.cart.push(Line { product, units }),
         }
-        vec![self.recorded(scene, "add_to_cart", Some(product), None)]
+        self.recorded(scene, "add_to_cart", Some(product), None)
     }
 
-    fn remove(&mut self, scene: &mut Scene) -> Vec<Value> {
+    fn remove(&mut self, scene: &mut Scene) -> Value {
         let at = scene.rng.random_range(0..self.cart.len());
         let line = self.cart.swap_remove(at);
-        vec![self.recorded(scene, "remove_from_cart", Some(line.product), None)]
+        self.recorded(scene, "remove_from_cart", Some(line.product), None)
     }
 
     /// Buys the cart, and ends the session. What has sold out meanwhile is taken out of the cart instead.
     fn purchase(&mut self, scene: &mut Scene, stock: &mut Stock, prices: &Prices) -> Vec<Value> {
         let mut events = Vec::with_capacity(2 * self.cart.len());
-        for line in std::mem::take(&mut self.cart) {
-            match stock.order(scene, line.product, self.market, line.units) {
-                Some((units, sale)) => {
-                    let value = decimal(units * prices.cents(line.product, self.market));
-                    events.push(self.recorded(scene, "purchase", Some(line.product), Some(value)));
-                    events.push(sale);
-                }
-                None => events.push(self.recorded(scene, "remove_from_cart", Some(line.product), None)),
-            }
+        for Line { product, units } in std::mem::take(&mut self.cart) {
+            let Some((location, units)) = stock.offer(product, self.market, units) else {
+                events.push(self.recorded(scene, "remove_from_cart", Some(product), None));
+                continue;
+            };
+            let value = decimal(units * prices.cents(product, self.market));
+            events.push(self.recorded(scene, "purchase", Some(product), Some(value)));
+            // Not among the sales that may be undone: only a till mis-scans.
+            events.push(stock.sell(scene, product, location, units));
         }
         self.steps = STEPS_MAX;
         events
     }
 
-    fn recorded(&mut self, scene: &mut Scene, action: &str, product: Option<usize>, value: Option<String>) -> Value {
+    fn recorded(
+        &mut self,
+        scene: &mut Scene,
+        action: &str,
+        product: Option<usize>,
+        value: Option<String>,
+    ) -> Value {
         self.steps += 1;
         self.last = scene.writer.now();
         let mut data = json!({

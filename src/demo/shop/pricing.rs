@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::catalogue::Catalogue;
+use super::places::MARKETS;
 use super::scene::{Scene, weighted};
-use super::words::MARKETS;
 
 /// Promotions that run at once; then the longest-running ends first.
 pub(super) const PROMOTIONS_MAX: usize = 40;
@@ -83,10 +83,12 @@ impl Prices {
             &mut scene.rng,
             [(Move::Promote, 42), (Move::Restore, 30), (Move::Drift, 28)],
         ) {
-            Move::Promote if self.promotions.len() < PROMOTIONS_MAX => (0..TRIES).find_map(|_| {
-                let product = scene.popular();
-                self.promote(product, &mut scene.rng)
-            })?,
+            Move::Promote if self.promotions.len() < PROMOTIONS_MAX => {
+                (0..TRIES).find_map(|_| {
+                    let product = scene.popular();
+                    self.promote(product, &mut scene.rng)
+                })?
+            }
             Move::Promote | Move::Restore => self.restore()?,
             Move::Drift => (0..TRIES).find_map(|_| {
                 let product = scene.popular();
@@ -118,7 +120,10 @@ impl Prices {
 
     fn promote(&mut self, product: usize, rng: &mut ChaCha8Rng) -> Option<(usize, usize)> {
         let market = rng.random_range(0..MARKETS.len());
-        let percent = weighted(rng, [(90, 20), (85, 20), (80, 30), (75, 15), (60, 10), (50, 5)]);
+        let percent = weighted(
+            rng,
+            [(90, 20), (85, 20), (80, 30), (75, 15), (60, 10), (50, 5)],
+        );
         let price = &mut self.prices[product][market];
         let lowered = rounded(price.list * percent / 100, market);
         if price.is_promoted() || lowered >= price.list {

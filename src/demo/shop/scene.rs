@@ -23,7 +23,8 @@ impl Scene {
 
     /// An event about one product; its SKU is the subject.
     pub(super) fn about(&mut self, product: usize, kind: &str, data: Value) -> Value {
-        self.writer.event(kind, &self.catalogue.products()[product].sku, data)
+        self.writer
+            .event(kind, &self.catalogue.products()[product].sku, data)
     }
 
     /// The catalogue entry of a product.
@@ -84,7 +85,6 @@ impl Writer {
             "type": kind,
             "subject": subject,
             "time": self.time,
-            "datacontenttype": "application/json",
             "data": data,
         })
     }

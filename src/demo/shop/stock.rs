@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::catalogue::Catalogue;
+use super::places::LOCATIONS;
 use super::scene::{Scene, id_of, weighted};
-use super::words::LOCATIONS;
 
 /// Sales that may still be undone; the oldest falls out.
 pub(super) const UNDOABLE_MAX: usize = 64;
@@ -72,7 +72,10 @@ impl Stock {
 
     /// A receipt at a till: mostly one product, sometimes a second. Never empty: bare shelves are filled instead.
     pub(super) fn receipt(&mut self, scene: &mut Scene) -> Vec<Value> {
-        let location = weighted(&mut scene.rng, [(0, 30), (1, 20), (2, 20), (3, 16), (4, 14)]);
+        let location = weighted(
+            &mut scene.rng,
+            [(0, 30), (1, 20), (2, 20), (3, 16), (4, 14)],
+        );
         let lines = weighted(&mut scene.rng, [(1, 88), (2, 12)]);
         let mut events = Vec::with_capacity(lines);
         let mut last = scene.popular();
@@ -101,20 +104,29 @@ impl Stock {
         events
     }
 
-    /// An order from the web shop, sent from the location in that market that has most of it: the units that could be
-    /// had, at most those wanted, with the sale; `None` when it is sold out. Not undoable: nothing is scanned there.
-    pub(super) fn order(
+    /// Where the web shop can send a product from: the location in that market that has most of it, and how many of the
+    /// units wanted it has. `None` when it is sold out.
+    pub(super) fn offer(&self, product: usize, market: usize, wanted: u32) -> Option<(usize, u32)> {
+        (0..LOCATIONS.len())
+            .filter(|&location| LOCATIONS[location].market == market)
+            .map(|location| (location, self.shelves[product][location].available()))
+            .max_by_key(|&(_, available)| available)
+            .map(|(location, available)| (location, available.min(wanted)))
+            .filter(|&(_, units)| units > 0)
+    }
+
+    /// Takes sold units, at most those available, off a shelf.
+    pub(super) fn sell(
         &mut self,
         scene: &mut Scene,
         product: usize,
-        market: usize,
-        wanted: u32,
-    ) -> Option<(u32, Value)> {
-        let location = (0..LOCATIONS.len())
-            .filter(|&location| LOCATIONS[location].market == market)
-            .max_by_key(|&location| self.shelves[product][location].available())?;
-        let units = self.shelves[product][location].available().min(wanted);
-        (units > 0).then(|| (units, self.sell(scene, product, location, units)))
+        location: usize,
+        units: u32,
+    ) -> Value {
+        let shelf = &mut self.shelves[product][location];
+        debug_assert!(units <= shelf.available(), "more sold than stands there");
+        shelf.on_hand -= units;
+        adjusted(scene, product, location, -i64::from(units), "sale")
     }
 
     /// Fills a shelf that runs low; `None` while none does.
@@ -176,17 +188,12 @@ impl Stock {
         self.undoable.len()
     }
 
-    /// `units` is at most what is available.
-    fn sell(&mut self, scene: &mut Scene, product: usize, location: usize, units: u32) -> Value {
-        let shelf = &mut self.shelves[product][location];
-        debug_assert!(units <= shelf.available(), "more sold than stands there");
-        shelf.on_hand -= units;
-        adjusted(scene, product, location, -i64::from(units), "sale")
-    }
-
     fn deliver(&mut self, scene: &mut Scene, product: usize, location: usize) -> Value {
         let shelf = &mut self.shelves[product][location];
-        let units = scene.rng.random_range(shelf.capacity / 8..=shelf.capacity / 4).max(4);
+        let units = scene
+            .rng
+            .random_range(shelf.capacity / 5..=shelf.capacity / 2)
+            .max(6);
         shelf.on_hand += units;
         adjusted(scene, product, location, i64::from(units), "restock")
     }

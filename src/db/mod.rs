@@ -1,0 +1,102 @@
+//! The database: one SQL text for SQLite and PostgreSQL, each statement written once, in `store.rs` files.
+//!
+//! What makes that possible: ids and JSON as TEXT, time as BIGINT microseconds, money as BIGINT minor units or decimal
+//! TEXT, flags as BIGINT 0/1, `$1` parameters, `cast(sum(x) as bigint)`. Always bind i64. The few differences live in
+//! [`dialect`].
+
+pub mod dialect;
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::any::AnyPoolOptions;
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyPool, Executor, Row, Transaction};
+
+use crate::clock::Micros;
+use dialect::Dialect;
+
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A pool of connections, and which of the two databases they go to.
+#[derive(Clone, Debug)]
+pub struct Db {
+    pool: AnyPool,
+    dialect: Dialect,
+}
+
+impl Db {
+    /// Connects to `url`, and brings the schema up to date. `data_dir` is where an SQLite file's folder is made.
+    pub async fn open(url: &str, connections_max: u32, data_dir: &Path) -> anyhow::Result<Self> {
+        sqlx::any::install_default_drivers();
+        let dialect = Dialect::of(url);
+        let mut url = url.to_owned();
+        if dialect == Dialect::Sqlite {
+            std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create the folder {}", data_dir.display()))?;
+            // Without a mode the file must exist.
+            if !url.contains('?') {
+                url.push_str("?mode=rwc");
+            }
+        }
+        let pool = AnyPoolOptions::new()
+            .max_connections(connections_max)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    for statement in dialect.on_connect() {
+                        connection.execute(*statement).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect(&url)
+            .await
+            .context("cannot connect to the database: check database.url and that the server runs")?;
+        let db = Self { pool, dialect };
+        db.migrate(data_dir).await?;
+        Ok(db)
+    }
+
+    async fn migrate(&self, data_dir: &Path) -> anyhow::Result<()> {
+        // SQLite has no advisory lock to keep two processes from migrating at once; PostgreSQL's is taken by sqlx.
+        let guard = match self.dialect {
+            Dialect::Sqlite => {
+                let lock = File::create(data_dir.join("migrate.lock"))?;
+                Some(tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??)
+            }
+            Dialect::Postgres => None,
+        };
+        let migrated = sqlx::migrate!("./migrations").run(&self.pool).await;
+        drop(guard);
+        migrated.context("cannot bring the database's schema up to date")
+    }
+
+    /// A connection for reading.
+    pub async fn read(&self) -> anyhow::Result<PoolConnection<Any>> {
+        self.pool.acquire().await.context("the database cannot be reached")
+    }
+
+    /// A transaction for writing; rolled back when dropped.
+    pub async fn begin(&self) -> anyhow::Result<Transaction<'static, Any>> {
+        self.pool.begin_with(self.dialect.begin_write()).await.context("the database cannot be written to")
+    }
+
+    /// The database's time.
+    pub async fn now(&self) -> anyhow::Result<Micros> {
+        let mut connection = self.read().await?;
+        let row = sqlx::query(self.dialect.now()).fetch_one(&mut *connection).await?;
+        Ok(Micros(row.try_get(0)?))
+    }
+
+    /// Which database this is.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

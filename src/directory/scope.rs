@@ -1,0 +1,104 @@
+//! Row scope: which rows of its plan's products a partner may see.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::feature::Details;
+
+/// By what rows can be told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Column {
+    Brand,
+    Category,
+    Supplier,
+    Location,
+    Market,
+}
+
+/// Values of one column are alternatives, different columns all hold; a column that is not named is not looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Scope(BTreeMap<Column, BTreeSet<String>>);
+
+impl Scope {
+    /// From `KEY=VALUE` texts.
+    pub fn parse<'a>(pairs: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Self> {
+        let mut scope = Self::default();
+        for pair in pairs {
+            let (key, value) = pair.split_once('=').with_context(|| format!("\"{pair}\" is no scope: write KEY=VALUE"))?;
+            let column = match key {
+                "brand" => Column::Brand,
+                "category" => Column::Category,
+                "supplier" => Column::Supplier,
+                "location" => Column::Location,
+                "market" => Column::Market,
+                _ => bail!("\"{key}\" is no key of a scope: use brand, category, supplier, location or market"),
+            };
+            if value.is_empty() {
+                bail!("the scope \"{pair}\" names no value: write {key}=VALUE");
+            }
+            scope.0.entry(column).or_default().insert(value.to_owned());
+        }
+        Ok(scope)
+    }
+
+    fn allows(&self, column: Column, value: Option<&str>) -> bool {
+        self.0.get(&column).is_none_or(|values| value.is_some_and(|value| values.contains(value)))
+    }
+
+    /// Whether a product is in it. One without details is in no scope that looks at details.
+    pub fn has_product(&self, details: Option<&Details>) -> bool {
+        self.allows(Column::Brand, details.map(|details| details.brand.as_str()))
+            && self.allows(Column::Category, details.map(|details| details.category.as_str()))
+            && self.allows(Column::Supplier, details.map(|details| details.supplier.as_str()))
+    }
+
+    /// Whether stock at `location` is in it.
+    pub fn has_location(&self, location: &str) -> bool {
+        self.allows(Column::Location, Some(location))
+    }
+
+    /// Whether prices in `market` are in it.
+    pub fn has_market(&self, market: &str) -> bool {
+        self.allows(Column::Market, Some(market))
+    }
+
+    /// As `KEY=VALUE` texts.
+    pub fn pairs(&self) -> Vec<String> {
+        let key = |column: &Column| match column {
+            Column::Brand => "brand",
+            Column::Category => "category",
+            Column::Supplier => "supplier",
+            Column::Location => "location",
+            Column::Market => "market",
+        };
+        self.0.iter().flat_map(|(column, values)| values.iter().map(move |value| format!("{}={value}", key(column)))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alternatives_within_a_column_and_all_columns_together() {
+        let scope = Scope::parse(["brand=Alba", "brand=Birk", "location=BER-1"]).unwrap();
+        let details = |brand: &str| Details { title: "t".into(), brand: brand.into(), category: "c".into(), supplier: "s".into() };
+        assert!(scope.has_product(Some(&details("Birk"))));
+        assert!(!scope.has_product(Some(&details("Cora"))));
+        assert!(!scope.has_product(None), "what is not known to be in it is not in it");
+        assert!(scope.has_location("BER-1") && !scope.has_location("MUC-1") && scope.has_market("DE"));
+        assert!(Scope::default().has_product(None));
+        assert_eq!(scope.pairs(), ["brand=Alba", "brand=Birk", "location=BER-1"]);
+    }
+
+    #[test]
+    fn what_is_no_scope_is_refused() {
+        for wrong in ["brand", "colour=red", "brand="] {
+            assert!(Scope::parse([wrong]).is_err(), "{wrong}");
+        }
+    }
+}

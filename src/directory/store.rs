@@ -1,0 +1,256 @@
+//! Partners, subscriptions, keys and producers in the database.
+
+use anyhow::Context;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
+
+use super::Scope;
+use super::key::SecretHash;
+use crate::clock::Micros;
+use crate::event::producer::Producer;
+use crate::ids::{KeyId, PartnerId, PlanId, SubscriptionId};
+use crate::metering::Mode;
+
+/// Who queries and pays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partner {
+    /// Its id.
+    pub id: PartnerId,
+    /// As the operator named it; unique.
+    pub name: String,
+    /// IANA name; its billing months are calendar months there.
+    pub timezone: String,
+    /// Which rows it may see.
+    pub scope: Scope,
+    /// It gets no answers.
+    pub suspended: bool,
+    /// Since when it is here.
+    pub created_at: Micros,
+    /// The plan version that it is subscribed to now.
+    pub plan: Option<(PlanId, i64)>,
+}
+
+/// An API key, without its secret.
+#[derive(Clone)]
+pub struct ApiKey {
+    /// The public part.
+    pub id: KeyId,
+    /// Whose.
+    pub partner: PartnerId,
+    /// Whether its answers are billed.
+    pub mode: Mode,
+    /// Of its secret.
+    pub hash: SecretHash,
+    /// It is no longer good from then on.
+    pub expires_at: Option<Micros>,
+    /// It was revoked then.
+    pub revoked_at: Option<Micros>,
+    /// It was issued then.
+    pub created_at: Micros,
+}
+
+/// A producer key, without its secret.
+#[derive(Clone)]
+pub struct ProducerKey {
+    /// Whose, and for which sources.
+    pub producer: Producer,
+    /// Of its secret.
+    pub hash: SecretHash,
+    /// It was revoked then.
+    pub revoked_at: Option<Micros>,
+    /// It was issued then.
+    pub created_at: Micros,
+}
+
+const PARTNER: &str = "select partner.id, partner.name, partner.timezone, partner.scope, partner.suspended, partner.created_at, \
+     subscription.plan_id, subscription.plan_version \
+     from partner left join subscription on subscription.partner_id = partner.id \
+     and subscription.starts_at <= $1 and (subscription.ends_at is null or subscription.ends_at > $1)";
+
+fn partner(row: &AnyRow) -> anyhow::Result<Partner> {
+    let scope: String = row.try_get(3)?;
+    let plan: Option<String> = row.try_get(6)?;
+    let version: Option<i64> = row.try_get(7)?;
+    Ok(Partner {
+        id: row.try_get::<String, _>(0)?.into(),
+        name: row.try_get(1)?,
+        timezone: row.try_get(2)?,
+        scope: serde_json::from_str(&scope).context("a partner's scope cannot be read")?,
+        suspended: row.try_get::<i64, _>(4)? != 0,
+        created_at: Micros(row.try_get(5)?),
+        plan: plan.zip(version).map(|(plan, version)| (plan.into(), version)),
+    })
+}
+
+/// All partners, by name, with their subscription at `now`.
+pub async fn partners(connection: &mut AnyConnection, now: Micros) -> anyhow::Result<Vec<Partner>> {
+    let rows = sqlx::query(const_str(PARTNER, " order by partner.name")).bind(now.0).fetch_all(connection).await?;
+    rows.iter().map(partner).collect()
+}
+
+/// The partner of an id.
+pub async fn partner_by_id(connection: &mut AnyConnection, id: &PartnerId, now: Micros) -> anyhow::Result<Option<Partner>> {
+    let row = sqlx::query(const_str(PARTNER, " where partner.id = $2")).bind(now.0).bind(id.as_str()).fetch_optional(connection).await?;
+    row.as_ref().map(partner).transpose()
+}
+
+/// Both parts are constants of this file.
+fn const_str(select: &'static str, rest: &'static str) -> sqlx::AssertSqlSafe<String> {
+    sqlx::AssertSqlSafe(format!("{select}{rest}"))
+}
+
+/// Stores a partner. False when its name is taken.
+pub async fn insert_partner(connection: &mut AnyConnection, partner: &Partner) -> anyhow::Result<bool> {
+    let inserted = sqlx::query(
+        "insert into partner (id, name, timezone, scope, suspended, created_at) values ($1, $2, $3, $4, $5, $6) \
+         on conflict (name) do nothing",
+    )
+    .bind(partner.id.as_str())
+    .bind(partner.name.as_str())
+    .bind(partner.timezone.as_str())
+    .bind(serde_json::to_string(&partner.scope)?)
+    .bind(i64::from(partner.suspended))
+    .bind(partner.created_at.0)
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// Suspends or resumes a partner. False for an unknown one.
+pub async fn set_suspended(connection: &mut AnyConnection, id: &PartnerId, suspended: bool) -> anyhow::Result<bool> {
+    let updated = sqlx::query("update partner set suspended = $1 where id = $2")
+        .bind(i64::from(suspended))
+        .bind(id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(updated.rows_affected() == 1)
+}
+
+/// Subscribes a partner to a plan version from `now` on.
+pub async fn insert_subscription(
+    connection: &mut AnyConnection,
+    id: &SubscriptionId,
+    partner: &PartnerId,
+    plan: (&PlanId, i64),
+    now: Micros,
+) -> anyhow::Result<()> {
+    sqlx::query("insert into subscription (id, partner_id, plan_id, plan_version, starts_at) values ($1, $2, $3, $4, $5)")
+        .bind(id.as_str())
+        .bind(partner.as_str())
+        .bind(plan.0.as_str())
+        .bind(plan.1)
+        .bind(now.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// All API keys, by the time they were issued.
+pub async fn api_keys(connection: &mut AnyConnection) -> anyhow::Result<Vec<ApiKey>> {
+    let rows = sqlx::query(
+        "select id, partner_id, mode, secret_sha256, expires_at, revoked_at, created_at from api_key order by created_at, id",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let mode: String = row.try_get(2)?;
+            Ok(ApiKey {
+                id: row.try_get::<String, _>(0)?.into(),
+                partner: row.try_get::<String, _>(1)?.into(),
+                mode: if mode == "test" { Mode::Test } else { Mode::Live },
+                hash: hash(row, 3)?,
+                expires_at: row.try_get::<Option<i64>, _>(4)?.map(Micros),
+                revoked_at: row.try_get::<Option<i64>, _>(5)?.map(Micros),
+                created_at: Micros(row.try_get(6)?),
+            })
+        })
+        .collect()
+}
+
+fn hash(row: &AnyRow, column: usize) -> anyhow::Result<SecretHash> {
+    SecretHash::from_hex(&row.try_get::<String, _>(column)?).context("a key's hash cannot be read")
+}
+
+/// Stores an API key.
+pub async fn insert_api_key(connection: &mut AnyConnection, key: &ApiKey) -> anyhow::Result<()> {
+    sqlx::query("insert into api_key (id, partner_id, mode, secret_sha256, expires_at, created_at) values ($1, $2, $3, $4, $5, $6)")
+        .bind(key.id.as_str())
+        .bind(key.partner.as_str())
+        .bind(match key.mode {
+            Mode::Live => "live",
+            Mode::Test => "test",
+        })
+        .bind(key.hash.to_hex())
+        .bind(key.expires_at.map(|at| at.0))
+        .bind(key.created_at.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Revokes an API key; once revoked, it stays as it is. False for an unknown one.
+pub async fn revoke_api_key(connection: &mut AnyConnection, id: &KeyId, now: Micros) -> anyhow::Result<bool> {
+    let updated = sqlx::query("update api_key set revoked_at = coalesce(revoked_at, $1) where id = $2")
+        .bind(now.0)
+        .bind(id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(updated.rows_affected() == 1)
+}
+
+/// All producer keys, by the time they were issued.
+pub async fn producers(connection: &mut AnyConnection) -> anyhow::Result<Vec<ProducerKey>> {
+    let rows = sqlx::query("select id, name, sources, secret_sha256, revoked_at, created_at from producer order by created_at, id")
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let sources: String = row.try_get(2)?;
+            Ok(ProducerKey {
+                producer: Producer {
+                    id: row.try_get::<String, _>(0)?.into(),
+                    name: row.try_get(1)?,
+                    sources: serde_json::from_str(&sources).context("a producer's sources cannot be read")?,
+                },
+                hash: hash(row, 3)?,
+                revoked_at: row.try_get::<Option<i64>, _>(4)?.map(Micros),
+                created_at: Micros(row.try_get(5)?),
+            })
+        })
+        .collect()
+}
+
+/// Stores a producer key.
+pub async fn insert_producer(connection: &mut AnyConnection, key: &ProducerKey) -> anyhow::Result<()> {
+    sqlx::query("insert into producer (id, name, sources, secret_sha256, created_at) values ($1, $2, $3, $4, $5)")
+        .bind(key.producer.id.as_str())
+        .bind(key.producer.name.as_str())
+        .bind(serde_json::to_string(&key.producer.sources)?)
+        .bind(key.hash.to_hex())
+        .bind(key.created_at.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Revokes a producer key; once revoked, it stays as it is. False for an unknown one.
+pub async fn revoke_producer(connection: &mut AnyConnection, id: &KeyId, now: Micros) -> anyhow::Result<bool> {
+    let updated = sqlx::query("update producer set revoked_at = coalesce(revoked_at, $1) where id = $2")
+        .bind(now.0)
+        .bind(id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(updated.rows_affected() == 1)
+}
+
+/// The control plane's version: whoever holds a picture of an older one reads it anew.
+pub async fn version(connection: &mut AnyConnection) -> anyhow::Result<i64> {
+    Ok(sqlx::query("select version from control where id = 1").fetch_one(connection).await?.try_get(0)?)
+}
+
+/// Says that something changed, in the transaction of the change.
+pub async fn changed(connection: &mut AnyConnection) -> anyhow::Result<()> {
+    sqlx::query("update control set version = version + 1 where id = 1").execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! The event contract: CloudEvents 1.0 JSON (contract.md, Events), read strictly, told in one sentence when wrong.
+
+mod decode;
+mod embedded;
+mod ingest;
+mod log;
+mod partitioner;
+
+pub mod deadletter;
+pub mod ndjson;
+pub mod producer;
+
+pub use decode::{Body, Dimensions, Event, Identity, Invalid, decode};
+pub use embedded::EmbeddedLog;
+pub use ingest::{Content, InFlight, Ingest, Line, Rejected, Report};
+pub use log::{Batch, EventLog, EventReader, LogError, NewRecord, Position, Record};
+pub use partitioner::partition_of;

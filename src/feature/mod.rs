@@ -1,0 +1,192 @@
+//! The feature store: what is true now of every SKU, folded from the event log, with the position kept in the same step.
+//!
+//! It promises (the seam's contract, whatever the backend): a batch is applied with its last offset or not at all; an event
+//! whose `source` and `id` it has seen within the dedup bounds changes nothing; the state is a function of the log alone.
+
+mod embedded;
+mod snapshot;
+mod state;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rust_decimal::Decimal;
+
+use crate::clock::Micros;
+use crate::event::{Event, Identity};
+use crate::money::Currency;
+
+pub use embedded::EmbeddedStore;
+
+/// The bounds of what is remembered.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long an id is remembered, in append time.
+    pub dedup_window: Duration,
+    /// How many ids a partition remembers.
+    pub dedup_ids_max: usize,
+    /// How many values each (sku, location) and (sku, market) keeps.
+    pub history_kept: usize,
+}
+
+/// One event of the log, ready to be applied.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Its offset.
+    pub offset: u64,
+    /// When the log took it.
+    pub appended: Micros,
+    /// What it says; none where it is not an event of the contract, and only the position moves.
+    pub event: Option<Event>,
+    /// As it stands in the log.
+    pub payload: Bytes,
+}
+
+/// Changes of one partition, in the order of the log.
+#[derive(Clone, Debug)]
+pub struct ChangeBatch {
+    /// The last offset that must be applied when this batch arrives.
+    pub after: Option<u64>,
+    /// At least one.
+    pub changes: Vec<Change>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Events that took effect, or were kept for later use.
+    pub applied: u64,
+    /// Events that the store had seen.
+    pub duplicates: u64,
+    /// Compensations that cannot be carried out, by their place in the log.
+    pub refused: Vec<RefusedChange>,
+}
+
+/// A change that the store could not carry out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedChange {
+    /// Its offset.
+    pub offset: u64,
+    /// One sentence.
+    pub reason: String,
+    /// As it stands in the log.
+    pub payload: Bytes,
+}
+
+/// Why a batch was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Somebody else was here, or the reader was rewound: begin again from the store's own position.
+    #[error("the feature store stands at {stands:?}, not at {expected:?}")]
+    Moved {
+        /// Where it stands.
+        stands: Option<u64>,
+        /// Where the batch thought that it stands.
+        expected: Option<u64>,
+    },
+    /// The store could not be reached, or failed.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+/// What is asked of one SKU.
+#[derive(Clone, Debug, Default)]
+pub struct Read {
+    /// The SKU.
+    pub sku: String,
+    /// Stock levels at these locations.
+    pub locations: Vec<String>,
+    /// Prices in these markets.
+    pub markets: Vec<String>,
+}
+
+/// What is known of a product as such.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[expect(missing_docs, reason = "contract.md, Events")]
+pub struct Details {
+    pub title: String,
+    pub brand: String,
+    pub category: String,
+    pub supplier: String,
+}
+
+/// A stock level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "contract.md, Events")]
+pub struct StockLevel {
+    pub on_hand: i64,
+    pub reserved: i64,
+    pub updated_at: Micros,
+}
+
+/// A price in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "contract.md, Events")]
+pub struct Price {
+    pub currency: Currency,
+    pub amount: Decimal,
+    pub list_amount: Option<Decimal>,
+    pub updated_at: Micros,
+}
+
+/// What the store answers for one SKU.
+#[derive(Clone, Debug)]
+pub struct Product {
+    /// None until its first `catalog.product.upserted`.
+    pub details: Option<Details>,
+    /// In the order asked; none where the location is unknown.
+    pub stock: Vec<Option<StockLevel>>,
+    /// In the order asked; none where the market is unknown, or no price is in force yet.
+    pub prices: Vec<Option<Price>>,
+}
+
+/// An answer and how fresh it is.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// None for an unknown SKU.
+    pub product: Option<Product>,
+    /// The instant up to which the SKU's partition is fully applied. None where it has no position yet: the answer is not
+    /// known.
+    pub as_of: Option<Micros>,
+}
+
+/// How one partition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The last offset applied.
+    pub applied: Option<u64>,
+    /// The instant up to which it is fully applied.
+    pub as_of: Option<Micros>,
+    /// Event ids remembered.
+    pub ids: usize,
+}
+
+/// Which products a scan passes over.
+pub type Filter<'a> = &'a (dyn Fn(Option<&Details>) -> bool + Sync);
+
+/// Where features are kept.
+#[async_trait]
+pub trait FeatureStore: Send + Sync {
+    /// Applies a batch and its last offset, or nothing.
+    async fn apply(&self, partition: u16, batch: ChangeBatch) -> Result<Applied, ApplyError>;
+
+    /// Everything appended to the partition up to `as_of` is applied.
+    async fn confirm(&self, partition: u16, as_of: Micros) -> anyhow::Result<()>;
+
+    /// How each partition stands.
+    async fn standings(&self) -> anyhow::Result<Vec<Standing>>;
+
+    /// Answers in the order asked; prices are those in force at `now`.
+    async fn get_many(&self, reads: &[Read], now: Micros) -> anyhow::Result<Vec<Found>>;
+
+    /// The first `limit` SKUs behind `after` that pass `filter`, ascending by bytes.
+    async fn scan(&self, after: Option<&str>, limit: usize, filter: Filter<'_>) -> anyhow::Result<Vec<Arc<str>>>;
+
+    /// Whether the id is remembered, so that another copy appended at `now` would change nothing.
+    fn has_seen(&self, partition: u16, identity: Identity, now: Micros) -> bool;
+
+    /// The canonical dump: one JSON line an entity, sorted; the same from every backend for the same events.
+    async fn dump(&self) -> anyhow::Result<String>;
+}

@@ -1,0 +1,216 @@
+//! The fold itself: what one partition knows, and how an event changes it. Pure: the state is a function of the log.
+
+mod dump;
+mod register;
+mod seen;
+mod stock;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Applied, Change, Details, Limits, Price, RefusedChange};
+use crate::clock::Micros;
+use crate::event::{Body, Event, Identity};
+use register::{Entry, Register};
+use seen::{Seen, Trace};
+use stock::Stock;
+
+pub(super) use dump::dump;
+
+/// Which of two absolute values wins: `version` where both have one, else the event's `time`, then its offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Rank {
+    pub(super) version: Option<i64>,
+    pub(super) time: Micros,
+    pub(super) offset: u64,
+}
+
+impl Rank {
+    pub(super) fn beats(&self, other: &Self) -> bool {
+        match (self.version, other.version) {
+            (Some(mine), Some(others)) => mine > others,
+            _ => (self.time, self.offset) > (other.time, other.offset),
+        }
+    }
+}
+
+/// What a price says, without when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PriceTag {
+    currency: Arc<str>,
+    amount: rust_decimal::Decimal,
+    list_amount: Option<rust_decimal::Decimal>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Product {
+    details: Register<Details>,
+    stock: BTreeMap<Arc<str>, Stock>,
+    prices: BTreeMap<Arc<str>, Register<PriceTag>>,
+}
+
+impl Product {
+    pub(super) fn details(&self) -> Option<&Details> {
+        self.details.in_force(Micros(i64::MAX)).map(|entry| &entry.value)
+    }
+
+    /// Nothing is known any more: what made it known was compensated.
+    fn is_empty(&self) -> bool {
+        self.details.is_empty() && self.stock.is_empty() && self.prices.is_empty()
+    }
+
+    pub(super) fn answer(&self, read: &super::Read, now: Micros) -> super::Product {
+        let stock = |location: &String| self.stock.get(location.as_str()).map(Stock::level);
+        let price = |market: &String| {
+            let entry = self.prices.get(market.as_str())?.in_force(now)?;
+            Some(Price {
+                // Only currencies that were checked get here.
+                currency: crate::money::Currency::from_code(&entry.value.currency)?,
+                amount: entry.value.amount,
+                list_amount: entry.value.list_amount,
+                updated_at: entry.rank.time,
+            })
+        };
+        super::Product {
+            details: self.details().cloned(),
+            stock: read.locations.iter().map(stock).collect(),
+            prices: read.markets.iter().map(price).collect(),
+        }
+    }
+}
+
+/// All that one partition knows.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Partition {
+    pub(super) applied: Option<u64>,
+    pub(super) seen: Seen,
+    pub(super) products: BTreeMap<Arc<str>, Product>,
+}
+
+enum Outcome {
+    Applied,
+    Duplicate,
+    Refused(String),
+}
+
+impl Partition {
+    /// Applies one change; its offset is above all that came before it.
+    pub(super) fn apply(&mut self, change: &Change, limits: &Limits, applied: &mut Applied) {
+        debug_assert!(self.applied.is_none_or(|at| change.offset > at));
+        self.applied = Some(change.offset);
+        for expired in self.seen.expire(change.appended, limits) {
+            applied.refused.push(RefusedChange {
+                offset: expired.offset,
+                reason: "it compensates an event that did not come within the dedup window".into(),
+                payload: expired.payload.to_vec().into(),
+            });
+        }
+        let Some(event) = &change.event else { return };
+        match self.take(change, event, limits) {
+            Outcome::Applied => applied.applied += 1,
+            Outcome::Duplicate => applied.duplicates += 1,
+            Outcome::Refused(reason) => {
+                applied.refused.push(RefusedChange { offset: change.offset, reason, payload: change.payload.clone() });
+            }
+        }
+    }
+
+    fn take(&mut self, change: &Change, event: &Event, limits: &Limits) -> Outcome {
+        let identity = event.identity();
+        if self.seen.contains(identity, change.appended, limits) {
+            return Outcome::Duplicate;
+        }
+        let undone_before = self.seen.take_awaited(identity, &event.subject);
+        let (trace, outcome) = match &event.body {
+            _ if undone_before => (Trace::Undone, Outcome::Applied),
+            Body::JourneyRecorded { .. } | Body::VisitorErased => (Trace::Nothing, Outcome::Applied),
+            Body::Compensated { compensates } => {
+                let target = Identity::of(&event.source, compensates);
+                (Trace::Nothing, self.undo(target, change, &event.subject))
+            }
+            body => self.set(identity, change.offset, event, body, limits),
+        };
+        self.seen.remember(identity, change.appended, trace);
+        outcome
+    }
+
+    fn set(&mut self, identity: Identity, offset: u64, event: &Event, body: &Body, limits: &Limits) -> (Trace, Outcome) {
+        let product = self.products.entry(event.subject.as_str().into()).or_default();
+        let kept = limits.history_kept;
+        let time = event.time;
+        let rank = |version: &Option<i64>| Rank { version: *version, time, offset };
+        match body {
+            Body::ProductUpserted { title, brand, category, supplier, version } => {
+                let (title, brand) = (title.clone(), brand.clone());
+                let value = Details { title, brand, category: category.clone(), supplier: supplier.clone() };
+                product.details.set(Entry { identity, rank: rank(version), from: None, value }, kept);
+            }
+            Body::PriceSet { market, currency, amount, list_amount, version, valid_from } => {
+                let value = PriceTag { currency: currency.code().into(), amount: *amount, list_amount: *list_amount };
+                let entry = Entry { identity, rank: rank(version), from: *valid_from, value };
+                product.prices.entry(market.as_str().into()).or_default().set(entry, kept);
+            }
+            Body::InventoryCounted { location, on_hand, reserved, version } => {
+                let stock = product.stock.entry(location.as_str().into()).or_default();
+                stock.count(identity, *on_hand, *reserved, rank(version), kept);
+            }
+            Body::InventoryAdjusted { location, delta } => {
+                let location: Arc<str> = location.as_str().into();
+                product.stock.entry(location.clone()).or_default().adjust(identity, *delta, time, kept);
+                return (Trace::Adjusted { location, delta: *delta, offset }, Outcome::Applied);
+            }
+            Body::JourneyRecorded { .. } | Body::VisitorErased | Body::Compensated { .. } => {}
+        }
+        (Trace::Absolute, Outcome::Applied)
+    }
+
+    /// Undoes the event `target` of the SKU `subject`, once; keeps the compensation where the event has not come yet.
+    fn undo(&mut self, target: Identity, change: &Change, subject: &str) -> Outcome {
+        if self.products.get_mut(subject).is_some_and(|product| product.undo(target)) {
+            self.seen.mark_undone(target);
+            self.forget_if_empty(subject);
+            return Outcome::Applied;
+        }
+        match self.seen.trace(target) {
+            None => {
+                self.seen.await_event(target, subject, change);
+                Outcome::Applied
+            }
+            Some(Trace::Undone | Trace::Nothing) => Outcome::Applied,
+            Some(Trace::Adjusted { location, delta, offset }) => {
+                let (location, delta, offset) = (location.clone(), *delta, *offset);
+                let stock = self.products.get_mut(subject).and_then(|product| product.stock.get_mut(&location));
+                let Some(stock) = stock else {
+                    return Outcome::Refused("it compensates an event of another subject".into());
+                };
+                stock.undo_folded(delta, offset);
+                self.seen.mark_undone(target);
+                self.forget_if_empty(subject);
+                Outcome::Applied
+            }
+            Some(Trace::Absolute) => Outcome::Refused(
+                "it compensates a value that is no longer in the kept history, or of another subject: set the value anew".into(),
+            ),
+        }
+    }
+
+    fn forget_if_empty(&mut self, subject: &str) {
+        if let Some(product) = self.products.get_mut(subject) {
+            product.stock.retain(|_, stock| !stock.is_empty());
+            product.prices.retain(|_, prices| !prices.is_empty());
+            if product.is_empty() {
+                self.products.remove(subject);
+            }
+        }
+    }
+}
+
+impl Product {
+    fn undo(&mut self, target: Identity) -> bool {
+        self.details.undo(target)
+            || self.stock.values_mut().any(|stock| stock.undo(target))
+            || self.prices.values_mut().any(|prices| prices.undo(target))
+    }
+}

@@ -1,0 +1,95 @@
+//! A value that is set: catalogue details, a price. Keeps what was set lately, losers too, so that undoing the winner
+//! brings back what would have won without it.
+
+use serde::{Deserialize, Serialize};
+
+use super::Rank;
+use crate::clock::Micros;
+use crate::event::Identity;
+
+/// Values that wait for their `validFrom`, at most; the earliest-set of more is forgotten.
+const SCHEDULED_MAX: usize = 100;
+
+/// One value that was set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::feature) struct Entry<V> {
+    pub(in crate::feature) identity: Identity,
+    pub(in crate::feature) rank: Rank,
+    /// It takes effect at this instant; at once where there is none.
+    pub(in crate::feature) from: Option<Micros>,
+    pub(in crate::feature) value: V,
+}
+
+/// What was set, in the order of the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::feature) struct Register<V> {
+    entries: Vec<Entry<V>>,
+    /// Places in `entries` of those that are in force at some instant, by the instant from which they are.
+    timeline: Vec<usize>,
+}
+
+impl<V> Default for Register<V> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), timeline: Vec::new() }
+    }
+}
+
+impl<V> Register<V> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The value in force at `now`.
+    pub(in crate::feature) fn in_force(&self, now: Micros) -> Option<&Entry<V>> {
+        let begun = self.timeline.iter().map(|&place| &self.entries[place]).take_while(|entry| entry.from.is_none_or(|from| from <= now));
+        begun.last()
+    }
+
+    /// What is, or will be, in force, by the instant from which it is.
+    pub(super) fn timeline(&self) -> impl Iterator<Item = &Entry<V>> {
+        self.timeline.iter().map(|&place| &self.entries[place])
+    }
+
+    pub(super) fn set(&mut self, entry: Entry<V>, kept: usize) {
+        self.entries.push(entry);
+        self.refold();
+        while self.timeline.len() > SCHEDULED_MAX || self.entries.len() > kept + self.timeline.len() {
+            let idle = (0..self.entries.len()).find(|place| !self.timeline.contains(place));
+            let place = if self.timeline.len() > SCHEDULED_MAX { 0 } else { idle.unwrap_or(0) };
+            self.entries.remove(place);
+            self.refold();
+        }
+    }
+
+    /// Takes back what `identity` set. False where it is not kept.
+    pub(super) fn undo(&mut self, identity: Identity) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.identity != identity);
+        let found = self.entries.len() < before;
+        if found {
+            self.refold();
+        }
+        found
+    }
+
+    /// Works out the timeline: at each instant, the winner among the entries that have begun, in the order of the log.
+    fn refold(&mut self) {
+        let mut starts: Vec<Option<Micros>> = self.entries.iter().map(|entry| entry.from).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        self.timeline.clear();
+        for start in starts {
+            let mut winner: Option<usize> = None;
+            for (place, entry) in self.entries.iter().enumerate().filter(|(_, entry)| entry.from <= start) {
+                if winner.is_none_or(|best| entry.rank.beats(&self.entries[best].rank)) {
+                    winner = Some(place);
+                }
+            }
+            if let Some(winner) = winner
+                && self.timeline.last() != Some(&winner)
+            {
+                self.timeline.push(winner);
+            }
+        }
+    }
+}

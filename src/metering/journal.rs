@@ -1,0 +1,185 @@
+//! The usage journal: this replica's own log of what it answered.
+//!
+//! A frame's body is sequence u64, the SHA-256 of the body before it (32 bytes), and the record as JSON. Each start is a new
+//! epoch with sequences from 1, in a new segment; the chain of hashes goes on through all of them. (replica, epoch,
+//! sequence) identifies a record for good, so that shipping it again is seen.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::record::UsageRecord;
+use crate::clock::{Clock, Micros};
+use crate::ids::ReplicaId;
+use crate::segment::{self, AppendError, Appender, Cursor, Encoder, Options, Reader};
+
+const FIXED_BYTES: usize = 40;
+
+/// What a segment's header says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Header {
+    /// Whose journal.
+    pub replica: ReplicaId,
+    /// Which start of it.
+    pub epoch: i64,
+    /// The first sequence in this segment.
+    pub first: u64,
+    /// The last record before this segment: its epoch and sequence; none in the first segment.
+    pub before: Option<(i64, u64)>,
+    /// SHA-256 of the last body before this segment, in hex.
+    pub previous: String,
+}
+
+#[derive(Clone)]
+struct Chain {
+    replica: ReplicaId,
+    epoch: i64,
+    next: u64,
+    /// The last record before this epoch.
+    before: Option<(i64, u64)>,
+    previous: [u8; 32],
+}
+
+impl Encoder for Chain {
+    type Entry = UsageRecord;
+    type Place = u64;
+
+    fn header(&self) -> Vec<u8> {
+        let before = if self.next > 1 { Some((self.epoch, self.next - 1)) } else { self.before };
+        let header = Header {
+            replica: self.replica.clone(),
+            epoch: self.epoch,
+            first: self.next,
+            before,
+            previous: hex(&self.previous),
+        };
+        serde_json::to_vec(&header).unwrap_or_default()
+    }
+
+    fn encode(&mut self, _now: Micros, record: &UsageRecord, body: &mut Vec<u8>) -> u64 {
+        let start = body.len();
+        let sequence = self.next;
+        body.extend_from_slice(&sequence.to_le_bytes());
+        body.extend_from_slice(&self.previous);
+        // Serializing plain structs into memory cannot fail.
+        drop(serde_json::to_writer(&mut *body, record));
+        self.previous = Sha256::digest(&body[start..]).into();
+        self.next += 1;
+        sequence
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> anyhow::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    ensure!(text.len() == 64 && text.is_ascii(), "\"{text}\" is no SHA-256");
+    for (place, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16)?;
+    }
+    Ok(bytes)
+}
+
+/// A frame's sequence and record.
+pub fn parse_frame(body: &[u8]) -> anyhow::Result<(u64, UsageRecord)> {
+    ensure!(body.len() > FIXED_BYTES, "a journal record of {} bytes is too short", body.len());
+    let mut sequence = [0; 8];
+    sequence.copy_from_slice(&body[..8]);
+    Ok((u64::from_le_bytes(sequence), serde_json::from_slice(&body[FIXED_BYTES..])?))
+}
+
+/// Where records become durable.
+pub struct Journal {
+    folder: PathBuf,
+    replica: ReplicaId,
+    epoch: i64,
+    appender: Appender<Chain>,
+}
+
+impl Journal {
+    /// The newest epoch that the journal in `folder` has; 0 where it has none.
+    pub fn last_epoch(folder: &Path) -> anyhow::Result<i64> {
+        if !folder.exists() {
+            return Ok(0);
+        }
+        let Some(&last) = segment::list(folder)?.last() else { return Ok(0) };
+        Ok(header_of(folder, last)?.epoch)
+    }
+
+    /// Begins `epoch`, which must be above all that were, behind what is there.
+    pub fn open(folder: &Path, replica: ReplicaId, epoch: i64, options: Options, clock: Clock) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+        let mut chain = Chain { replica: replica.clone(), epoch, next: 1, before: None, previous: [0; 32] };
+        if let Some(&last) = segment::list(folder)?.last() {
+            let header = header_of(folder, last)?;
+            ensure!(
+                header.replica == replica,
+                "the journal in {} is of replica {}, but this data_dir is of {replica}: do not mix the folders of two",
+                folder.display(),
+                header.replica
+            );
+            ensure!(header.epoch < epoch, "the journal in {} has epoch {} already", folder.display(), header.epoch);
+            chain.before = header.before;
+            chain.previous = unhex(&header.previous)?;
+            let own_epoch = header.epoch;
+            let recovered = segment::recover(folder, |body| {
+                let (sequence, _) = parse_frame(body)?;
+                ensure!(body[8..FIXED_BYTES] == chain.previous, "record {own_epoch}/{sequence} does not continue the chain");
+                chain.before = Some((own_epoch, sequence));
+                chain.previous = Sha256::digest(body).into();
+                Ok(())
+            })?;
+            if let Some(cut) = recovered.as_ref().filter(|recovered| recovered.cut_bytes > 0) {
+                tracing::warn!(segment = cut.number, cut_bytes = cut.cut_bytes, "the journal had a torn tail; no answer left for what was in it");
+            }
+            let appender = Appender::open(folder, recovered, true, chain, options, clock)?;
+            return Ok(Self { folder: folder.to_owned(), replica, epoch, appender });
+        }
+        let appender = Appender::open(folder, None, true, chain, options, clock)?;
+        Ok(Self { folder: folder.to_owned(), replica, epoch, appender })
+    }
+
+    /// Durable when it returns, with its sequence.
+    pub async fn append(&self, record: UsageRecord) -> Result<u64, AppendError> {
+        let places = self.appender.append(vec![record]).await?;
+        places.first().copied().ok_or(AppendError::Closed)
+    }
+
+    /// Whose it is.
+    pub fn replica(&self) -> &ReplicaId {
+        &self.replica
+    }
+
+    /// Which start of it.
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    /// The durable end as it moves.
+    pub fn watch(&self) -> tokio::sync::watch::Receiver<Cursor> {
+        self.appender.watch()
+    }
+
+    /// A reader from the first segment that holds something that `shipped` does not cover: for an epoch, the last sequence
+    /// in the ledger.
+    pub fn reader(&self, shipped: impl Fn(i64) -> u64) -> anyhow::Result<Reader> {
+        let numbers = segment::list(&self.folder)?;
+        let mut first = numbers.first().copied().unwrap_or(1);
+        for &number in numbers.iter().skip(1) {
+            match header_of(&self.folder, number)?.before {
+                Some((epoch, sequence)) if shipped(epoch) < sequence => break,
+                _ => first = number,
+            }
+        }
+        Ok(Reader::new(&self.appender, first))
+    }
+}
+
+fn header_of(folder: &Path, number: u64) -> anyhow::Result<Header> {
+    let (bytes, _) = segment::header_of(folder, number)?;
+    serde_json::from_slice(&bytes).with_context(|| format!("segment {number} in {} has an unknown header", folder.display()))
+}

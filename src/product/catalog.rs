@@ -1,0 +1,145 @@
+//! The catalogue as a connection (GraphQL Cursor Connections Specification).
+
+use async_graphql::{Context, Object, SelectionField};
+
+use super::asker::{Asker, coded};
+use super::item::Product;
+use super::lookahead::Wanted;
+use super::query::{Services, read};
+use crate::error::Code;
+
+const PAGE_MAX: usize = 100;
+/// Cursors are opaque to clients: this letter keeps a bare SKU from being taken for one.
+const CURSOR: &str = "s:";
+
+/// A page of products.
+pub(super) struct ProductConnection {
+    edges: Vec<ProductEdge>,
+    more: bool,
+    behind_start: bool,
+}
+
+/// One product of a page.
+pub(super) struct ProductEdge {
+    cursor: String,
+    node: Product,
+}
+
+/// Where a page lies.
+pub(super) struct PageInfo {
+    more: bool,
+    behind_start: bool,
+    start: Option<String>,
+    end: Option<String>,
+}
+
+/// A page of products.
+#[Object]
+impl ProductConnection {
+    /// The products with their cursors.
+    async fn edges(&self) -> &[ProductEdge] {
+        &self.edges
+    }
+
+    /// The products.
+    async fn nodes(&self) -> Vec<&Product> {
+        self.edges.iter().map(|edge| &edge.node).collect()
+    }
+
+    /// Where the page lies.
+    async fn page_info(&self) -> PageInfo {
+        PageInfo {
+            more: self.more,
+            behind_start: self.behind_start,
+            start: self.edges.first().map(|edge| edge.cursor.clone()),
+            end: self.edges.last().map(|edge| edge.cursor.clone()),
+        }
+    }
+}
+
+/// One product of a page.
+#[Object]
+impl ProductEdge {
+    /// Its place, for `after`.
+    async fn cursor(&self) -> &str {
+        &self.cursor
+    }
+
+    /// The product.
+    async fn node(&self) -> &Product {
+        &self.node
+    }
+}
+
+/// Where a page lies.
+#[Object]
+impl PageInfo {
+    /// Whether there is another page.
+    async fn has_next_page(&self) -> bool {
+        self.more
+    }
+
+    /// Whether the page was asked for behind a cursor.
+    async fn has_previous_page(&self) -> bool {
+        self.behind_start
+    }
+
+    /// The first product's cursor.
+    async fn start_cursor(&self) -> Option<&str> {
+        self.start.as_deref()
+    }
+
+    /// The last product's cursor, for `after`.
+    async fn end_cursor(&self) -> Option<&str> {
+        self.end.as_deref()
+    }
+}
+
+pub(super) async fn page(ctx: &Context<'_>, first: i32, after: Option<&str>) -> async_graphql::Result<ProductConnection> {
+    let first = usize::try_from(first)
+        .ok()
+        .filter(|first| (1..=PAGE_MAX).contains(first))
+        .ok_or_else(|| coded(Code::BadUserInput, format!("first is {first}, but must be 1 to {PAGE_MAX}.")))?;
+    let behind = after
+        .map(|after| {
+            let wrong = || coded(Code::BadUserInput, "after is no cursor of this connection. Pass on pageInfo.endCursor.");
+            after.strip_prefix(CURSOR).ok_or_else(wrong)
+        })
+        .transpose()?;
+    let asker = Asker::of(ctx)?;
+    let scope = asker.scope();
+    // One more than asked tells whether there is a next page.
+    let mut skus = ctx
+        .data::<Services>()?
+        .features
+        .scan(behind, first + 1, &|details| scope.has_product(details))
+        .await
+        .map_err(|_| coded(Code::Unavailable, "Features cannot be read for now. Try again."))?;
+    let more = skus.len() > first;
+    skus.truncate(first);
+    let wanted = Wanted::of(node_fields(ctx).into_iter())?;
+    let products = read(ctx, skus.iter().map(|sku| wanted.read(sku)).collect()).await?;
+    let edges = products
+        .into_iter()
+        .flatten()
+        .map(|node| ProductEdge { cursor: format!("{CURSOR}{}", node.read.sku), node })
+        .collect();
+    Ok(ProductConnection { edges, more, behind_start: after.is_some() })
+}
+
+/// The fields asked of each product, below `nodes` and below `edges { node }`.
+fn node_fields<'a>(ctx: &'a Context<'_>) -> Vec<SelectionField<'a>> {
+    let mut fields = Vec::new();
+    for field in ctx.field().selection_set() {
+        match field.name() {
+            "nodes" => fields.extend(field.selection_set()),
+            "edges" => {
+                for edge in field.selection_set().filter(|field| field.name() == "node") {
+                    fields.extend(edge.selection_set());
+                }
+            }
+            _ => {}
+        }
+    }
+    fields
+}

@@ -1,0 +1,7 @@
+//! The projector: reads the event log, and applies it to the feature store with its position in the same step.
+
+mod fold;
+mod run;
+
+pub use fold::fold;
+pub use run::{Projector, rebuild};

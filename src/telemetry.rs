@@ -1,0 +1,207 @@
+//! What on-call sees: log lines that read alone and carry fields, and Prometheus metrics.
+
+use std::io::IsTerminal;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+use crate::event::Report;
+use crate::feature::{Applied, Standing};
+use crate::clock::Micros;
+
+/// Sends log lines to stderr, as the settings say.
+pub fn start_logging(settings: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.level)
+        .map_err(|error| anyhow::anyhow!("the setting log.level is \"{}\", but must be error, warn, info, debug, trace or directives: {error}", settings.level))?;
+    let json = match settings.format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second start in one process (tests) keeps the first.
+    drop(if json { lines.json().flatten_event(true).try_init() } else { lines.with_ansi(std::io::stderr().is_terminal()).try_init() });
+    Ok(())
+}
+
+/// A refusal's or an answer's code.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    /// `OK` or a code of the contract.
+    pub code: &'static str,
+}
+
+/// A step of the gate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Step {
+    /// authenticate, admit, execute, settle, journal.
+    pub step: &'static str,
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventOutcome {
+    /// accepted, duplicate, rejected; applied, duplicate, refused.
+    pub outcome: &'static str,
+}
+
+/// A product.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProductLabel {
+    /// Its name.
+    pub product: &'static str,
+}
+
+/// A partition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PartitionLabel {
+    /// Its number.
+    pub partition: u16,
+}
+
+/// 10 µs to 10 s.
+const STEP_BUCKETS: [f64; 19] =
+    [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+fn steps() -> Histogram {
+    Histogram::new(STEP_BUCKETS)
+}
+
+/// All counters of the process.
+pub struct Metrics {
+    registry: Registry,
+    /// Partner requests by outcome.
+    pub requests: Family<Outcome, Counter>,
+    /// Seconds in each step of the gate.
+    pub steps: Family<Step, Histogram, fn() -> Histogram>,
+    /// Units answered, by product.
+    pub units: Family<ProductLabel, Counter>,
+    /// Usage records made durable.
+    pub journaled_records: Counter,
+    /// Usage records in the ledger since the start.
+    pub shipped_records: Counter,
+    /// Times that the ledger could not be reached.
+    pub ship_failures: Counter,
+    /// How old the oldest record was that the last shipment began with; 0 when nothing waits.
+    pub ship_lag_seconds: Gauge<f64, AtomicU64>,
+    backlog_records: Gauge,
+    taken: Family<EventOutcome, Counter>,
+    applied: Family<EventOutcome, Counter>,
+    /// Events that the projector sent to the dead-letter log.
+    pub dead_letters: Counter,
+    /// Times that the projector began again after a failure.
+    pub projector_failures: Counter,
+    lag_seconds: Family<PartitionLabel, Gauge<f64, AtomicU64>>,
+    dedup_ids: Family<PartitionLabel, Gauge>,
+    directory_age_seconds: Gauge<f64, AtomicU64>,
+    /// Open connections on the partner listener.
+    pub connections: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("tollgate"),
+            requests: Family::default(),
+            steps: Family::new_with_constructor(steps),
+            units: Family::default(),
+            journaled_records: Counter::default(),
+            shipped_records: Counter::default(),
+            ship_failures: Counter::default(),
+            ship_lag_seconds: Gauge::default(),
+            backlog_records: Gauge::default(),
+            taken: Family::default(),
+            applied: Family::default(),
+            dead_letters: Counter::default(),
+            projector_failures: Counter::default(),
+            lag_seconds: Family::default(),
+            dedup_ids: Family::default(),
+            directory_age_seconds: Gauge::default(),
+            connections: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("requests", "Partner requests, by outcome: OK or the code of the refusal", self.requests.clone());
+        r.register_with_unit("gate_step", "Time in each step of the gate", Unit::Seconds, self.steps.clone());
+        r.register("units", "Units answered, by product", self.units.clone());
+        r.register("journal_records", "Usage records made durable in the journal", self.journaled_records.clone());
+        r.register("journal_shipped_records", "Usage records shipped to the ledger", self.shipped_records.clone());
+        r.register("journal_ship_failures", "Shipments that failed and were tried again", self.ship_failures.clone());
+        r.register("journal_backlog_records", "Usage records in the journal and not yet in the ledger", self.backlog_records.clone());
+        r.register_with_unit(
+            "journal_ship_lag",
+            "Age of the oldest usage record when its shipment began; 0 when nothing waits",
+            Unit::Seconds,
+            self.ship_lag_seconds.clone(),
+        );
+        r.register("events", "Events at the ingest endpoint, by outcome", self.taken.clone());
+        r.register("projector_events", "Events at the projector, by outcome", self.applied.clone());
+        r.register("projector_dead_letters", "Events that the projector sent to the dead-letter log", self.dead_letters.clone());
+        r.register("projector_failures", "Failures after which the projector began again", self.projector_failures.clone());
+        r.register_with_unit("projector_lag", "Now less the instant to which a partition is applied", Unit::Seconds, self.lag_seconds.clone());
+        r.register("dedup_ids", "Event ids remembered, by partition", self.dedup_ids.clone());
+        r.register_with_unit(
+            "directory_age",
+            "Time since the database confirmed keys, plans and partners",
+            Unit::Seconds,
+            self.directory_age_seconds.clone(),
+        );
+        r.register("connections", "Open connections on the partner listener", self.connections.clone());
+    }
+
+    /// Counts a partner request.
+    pub fn request(&self, code: &'static str) {
+        self.requests.get_or_create(&Outcome { code }).inc();
+    }
+
+    /// Counts time in a step of the gate.
+    pub fn step(&self, step: &'static str, took: std::time::Duration) {
+        self.steps.get_or_create(&Step { step }).observe(took.as_secs_f64());
+    }
+
+    /// Counts what ingest did.
+    pub fn events_taken(&self, report: &Report) {
+        let count = |outcome, n| self.taken.get_or_create(&EventOutcome { outcome }).inc_by(n);
+        count("accepted", report.accepted);
+        count("duplicate", report.duplicates);
+        count("rejected", report.rejected.len() as u64);
+    }
+
+    /// Counts what the projector did.
+    pub fn applied(&self, applied: &Applied) {
+        let count = |outcome, n| self.applied.get_or_create(&EventOutcome { outcome }).inc_by(n);
+        count("applied", applied.applied);
+        count("duplicate", applied.duplicates);
+        count("refused", applied.refused.len() as u64);
+    }
+
+    /// The Prometheus text, with what is measured at the moment of asking.
+    pub fn render(&self, standings: &[Standing], directory_age: std::time::Duration, backlog: u64, now: Micros) -> String {
+        for (partition, standing) in standings.iter().enumerate() {
+            let label = PartitionLabel { partition: u16::try_from(partition).unwrap_or(u16::MAX) };
+            let lag = standing.as_of.map_or(f64::INFINITY, |as_of| now.since(as_of).as_secs_f64());
+            self.lag_seconds.get_or_create(&label).set(lag);
+            self.dedup_ids.get_or_create(&label).set(i64::try_from(standing.ids).unwrap_or(i64::MAX));
+        }
+        self.directory_age_seconds.set(directory_age.as_secs_f64());
+        self.backlog_records.set(i64::try_from(backlog).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
+            text.push_str("# encoding failed\n");
+        }
+        text
+    }
+}
