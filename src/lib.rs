@@ -1,16 +1,22 @@
 //! Tollgate sells live data: a stream of events in, a metered GraphQL API out, invoices that add up.
+pub mod app;
 pub mod billing;
 pub mod clock;
 pub mod config;
+pub mod data_dir;
 pub mod db;
 pub mod directory;
+pub mod engine;
 pub mod error;
 pub mod event;
 pub mod feature;
+pub mod gate;
+pub mod http;
 pub mod ids;
 pub mod metering;
 pub mod money;
 pub mod product;
 pub mod projector;
 pub mod segment;
+pub mod serve;
 pub mod telemetry;

@@ -85,8 +85,10 @@ pub struct Metrics {
     pub units: Family<ProductLabel, Counter>,
     /// Usage records made durable.
     pub journaled_records: Counter,
-    /// Usage records in the ledger since the start.
+    /// Usage records shipped to the ledger.
     pub shipped_records: Counter,
+    /// Those of them that were journaled since the start.
+    pub shipped_of_this_start: Counter,
     /// Times that the ledger could not be reached.
     pub ship_failures: Counter,
     /// How old the oldest record was that the last shipment began with; 0 when nothing waits.
@@ -114,6 +116,7 @@ impl Default for Metrics {
             units: Family::default(),
             journaled_records: Counter::default(),
             shipped_records: Counter::default(),
+            shipped_of_this_start: Counter::default(),
             ship_failures: Counter::default(),
             ship_lag_seconds: Gauge::default(),
             backlog_records: Gauge::default(),

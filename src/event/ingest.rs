@@ -169,6 +169,19 @@ impl Ingest {
         Ok(report)
     }
 
+    /// Takes one event that was refused before; the reason when it is refused again, without another dead letter.
+    pub async fn retry(&self, payload: Bytes) -> anyhow::Result<Result<(), String>> {
+        let now = self.clock.now();
+        if payload.len() > self.event_bytes_max {
+            return Ok(Err(self.too_large(payload.len() as u64)));
+        }
+        if let Err(invalid) = decode(&payload, now) {
+            return Ok(Err(invalid.0));
+        }
+        self.take(vec![Line { number: 1, content: Content::Whole(payload) }], None).await?;
+        Ok(Ok(()))
+    }
+
     /// Whether the log has the event, unapplied yet; if nobody is bringing it, we are.
     fn claim(&self, identity: Identity) -> bool {
         *self.in_flight.0.lock().entry(identity).or_insert(false)

@@ -149,6 +149,11 @@ impl Journal {
         places.first().copied().ok_or(AppendError::Closed)
     }
 
+    /// Whether a sync failed, so that nothing is taken any more.
+    pub fn is_poisoned(&self) -> bool {
+        self.appender.is_poisoned()
+    }
+
     /// Whose it is.
     pub fn replica(&self) -> &ReplicaId {
         &self.replica

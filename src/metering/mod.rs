@@ -14,3 +14,4 @@ pub use journal::{Header, Journal, parse_frame};
 pub use meter::{Meter, Product};
 pub use record::{Mode, UsageRecord};
 pub use shipper::{Shipped, Shipper};
+pub(crate) use store::begin_epoch;

@@ -151,6 +151,9 @@ impl Shipper {
         anyhow::ensure!(moved, "the ledger's watermark of epoch {} was moved by somebody else; beginning again from it", round.epoch);
         transaction.commit().await?;
         self.metrics.shipped_records.inc_by(round.aggregate.records);
+        if round.epoch == self.journal.epoch() {
+            self.metrics.shipped_of_this_start.inc_by(round.aggregate.records);
+        }
         round.shipped.insert(round.epoch, round.aggregate.last);
         round.aggregate = Aggregate::default();
         Ok(())

@@ -60,6 +60,10 @@ pub struct Metered {
 }
 
 impl Metered {
+    pub(super) fn of<'a>(ctx: &Context<'a>) -> async_graphql::Result<&'a Self> {
+        Ok(ctx.data::<Arc<Self>>()?)
+    }
+
     /// Counts the value at `path`.
     pub(super) fn count(&self, product: Product, path: Option<&QueryPathNode<'_>>) {
         let path = path.map(ToString::to_string).unwrap_or_default();

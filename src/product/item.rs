@@ -164,7 +164,7 @@ impl Product {
         let place = self.read.locations.iter().position(|read| *read == location);
         let level = place.and_then(|place| self.found.stock.get(place).copied().flatten());
         let Some(level) = level.filter(|_| asker.scope().has_location(&location)) else { return Ok(None) };
-        ctx.data::<Metered>()?.count(metering::Product::Inventory, ctx.path_node.as_ref());
+        Metered::of(ctx)?.count(metering::Product::Inventory, ctx.path_node.as_ref());
         Ok(Some(Inventory { location, level, freshness: self.freshness(asker) }))
     }
 
@@ -180,7 +180,7 @@ impl Product {
         let place = self.read.markets.iter().position(|read| *read == market);
         let price = place.and_then(|place| self.found.prices.get(place).copied().flatten());
         let Some(price) = price.filter(|_| asker.scope().has_market(&market)) else { return Ok(None) };
-        ctx.data::<Metered>()?.count(metering::Product::Pricing, ctx.path_node.as_ref());
+        Metered::of(ctx)?.count(metering::Product::Pricing, ctx.path_node.as_ref());
         Ok(Some(Price { market, price, freshness: self.freshness(asker) }))
     }
 }

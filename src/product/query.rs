@@ -83,7 +83,7 @@ impl Query {
 /// Answers in the order asked; what is unknown and what is out of scope look alike.
 pub(super) async fn read(ctx: &Context<'_>, reads: Vec<Read>) -> async_graphql::Result<Vec<Option<Product>>> {
     let asker = Asker::of(ctx)?;
-    ctx.data::<Metered>()?.take_rows(reads.len())?;
+    Metered::of(ctx)?.take_rows(reads.len())?;
     let found = ctx.data::<Services>()?.features.get_many(&reads, asker.now).await.map_err(|error| {
         tracing::error!(error = format!("{error:#}"), "features cannot be read");
         coded(Code::Unavailable, "Features cannot be read for now. Try again.")

@@ -117,17 +117,21 @@ impl Projector {
     }
 }
 
-/// Folds the whole log into `features`, which is empty: a replay. Leaves dead letters alone; they were written the first time.
-pub async fn rebuild(log: &dyn EventLog, features: &dyn FeatureStore) -> anyhow::Result<u64> {
+/// Folds the log into `features`, which is empty, from its start to the offsets `until`: a replay. Leaves dead letters alone;
+/// they were written the first time.
+pub async fn rebuild(log: &dyn EventLog, features: &dyn FeatureStore, until: &[Option<u64>]) -> anyhow::Result<u64> {
     let mut applied = vec![None; usize::from(log.partitions())];
     let mut reader = log.reader(&applied).await?;
     let mut events = 0;
     loop {
         let batch = reader.next(Duration::ZERO).await?;
         let mut changes: BTreeMap<u16, Vec<Change>> = BTreeMap::new();
-        events += batch.records.len() as u64;
         for record in batch.records {
-            changes.entry(record.at.partition).or_default().push(fold(record, log.partitions()).0);
+            let partition = record.at.partition;
+            if until[usize::from(partition)].is_some_and(|last| record.at.offset <= last) {
+                events += 1;
+                changes.entry(partition).or_default().push(fold(record, log.partitions()).0);
+            }
         }
         for (partition, changes) in changes {
             let after = &mut applied[usize::from(partition)];
@@ -135,7 +139,7 @@ pub async fn rebuild(log: &dyn EventLog, features: &dyn FeatureStore) -> anyhow:
             features.apply(partition, ChangeBatch { after: *after, changes }).await?;
             *after = last;
         }
-        if batch.ends.len() == applied.len() {
+        if applied == until || batch.ends.len() == applied.len() {
             return Ok(events);
         }
     }

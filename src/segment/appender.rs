@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use parking_lot::Mutex;
@@ -75,6 +76,8 @@ pub(super) struct Shared {
     /// When the group that is being written was given its time; none between groups.
     writing_since: Mutex<Option<Micros>>,
     pub(super) durable: watch::Sender<Cursor>,
+    /// Nothing more is written: see [`AppendError::Poisoned`].
+    poisoned: AtomicBool,
 }
 
 impl Shared {
@@ -129,9 +132,10 @@ impl<E: Encoder> Appender<E> {
             clock,
             writing_since: Mutex::new(None),
             durable: watch::Sender::new(end),
+            poisoned: AtomicBool::new(false),
         });
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
-        let writer = Writer { shared: shared.clone(), file, end, encoder, options, poisoned: false };
+        let writer = Writer { shared: shared.clone(), file, end, encoder, options };
         let thread = std::thread::Builder::new().name("segment".into()).spawn(move || writer.run(waiting))?;
         Ok(Self { requests, shared, thread: Some(thread) })
     }
@@ -145,6 +149,11 @@ impl<E: Encoder> Appender<E> {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Whether a sync failed, so that nothing is taken any more.
+    pub fn is_poisoned(&self) -> bool {
+        self.shared.poisoned.load(Ordering::Acquire)
     }
 
     /// The durable end as it moves.
@@ -169,7 +178,6 @@ struct Writer<E: Encoder> {
     end: Cursor,
     encoder: E,
     options: Options,
-    poisoned: bool,
 }
 
 impl<E: Encoder> Writer<E> {
@@ -206,12 +214,16 @@ impl<E: Encoder> Writer<E> {
         }
     }
 
+    fn poisoned(&self) -> bool {
+        self.shared.poisoned.load(Ordering::Acquire)
+    }
+
     fn not_written(&self, error: io::Error) -> AppendError {
         AppendError::NotWritten(self.shared.folder.clone(), Arc::new(error))
     }
 
     fn roll_if_full(&mut self) -> Result<(), AppendError> {
-        if self.poisoned || self.end.byte < self.options.segment_bytes {
+        if self.poisoned() || self.end.byte < self.options.segment_bytes {
             return Ok(());
         }
         let number = self.end.segment + 1;
@@ -224,14 +236,14 @@ impl<E: Encoder> Writer<E> {
     }
 
     fn commit(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
-        if self.poisoned {
+        if self.poisoned() {
             return Err(AppendError::Poisoned(self.shared.folder.clone()));
         }
         if let Err(error) = self.file.write_all_at(bytes, self.end.byte) {
             tracing::error!(folder = %self.shared.folder.display(), %error, "cannot write; taking the group back");
             // Half a group must not stay: a later, shorter one would leave whole frames of it behind its own end.
             if self.file.set_len(self.end.byte).is_err() {
-                self.poisoned = true;
+                self.shared.poisoned.store(true, Ordering::Release);
             }
             return Err(self.not_written(error));
         }
@@ -240,7 +252,7 @@ impl<E: Encoder> Writer<E> {
         {
             // After a failed sync the kernel may have dropped the pages and marked them clean: never ask the same file again.
             tracing::error!(folder = %self.shared.folder.display(), %error, "cannot sync; taking no more writes until a restart");
-            self.poisoned = true;
+            self.shared.poisoned.store(true, Ordering::Release);
             return Err(AppendError::Poisoned(self.shared.folder.clone()));
         }
         self.end.byte += bytes.len() as u64;

@@ -1,0 +1,116 @@
+//! The data folder: one process at a time, known by a lock; where everything lies in it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::clock::Micros;
+use crate::ids::ReplicaId;
+
+/// Linux takes 107 bytes and a zero.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// A data folder that nobody else writes to, as long as this lives.
+pub struct DataDir {
+    path: PathBuf,
+    /// The kernel lets go of the lock when the process ends, however it ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Takes the folder, making it where there is none. None when another process has it.
+    pub fn try_lock(path: &Path) -> anyhow::Result<Option<Self>> {
+        // Only for us: it holds usage, and hashes of keys.
+        DirBuilder::new().recursive(true).mode(0o700).create(path)
+            .with_context(|| format!("cannot create the data folder {}: set data_dir to one that can be written", path.display()))?;
+        let file = path.join("lock");
+        let mut lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&file)
+            .with_context(|| format!("cannot write to the data folder {}: set data_dir to one that can be written", path.display()))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error).context(format!("cannot lock {}", file.display())),
+        }
+        lock.set_len(0)?;
+        write!(lock, "{}", std::process::id())?;
+        Ok(Some(Self { path: path.to_owned(), _lock: lock }))
+    }
+
+    /// Takes the folder for a gateway, or says who has it.
+    pub fn lock(path: &Path) -> anyhow::Result<Self> {
+        if let Some(taken) = Self::try_lock(path)? {
+            return Ok(taken);
+        }
+        let mut holder = String::new();
+        drop(File::open(path.join("lock")).and_then(|mut lock| lock.read_to_string(&mut holder)));
+        bail!(
+            "the data folder {} is in use by another tollgate process (pid {}): stop that one, or set another data_dir",
+            path.display(),
+            if holder.is_empty() { "unknown" } else { holder.trim() }
+        )
+    }
+
+    /// The event log's folder.
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events")
+    }
+
+    /// The dead-letter log's folder.
+    pub fn dead_letters(&self) -> PathBuf {
+        self.path.join("deadletters")
+    }
+
+    /// The folder of the feature store's snapshots.
+    pub fn snapshots(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+
+    /// The usage journal's folder.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    /// The Unix socket through which commands reach the process that has the folder.
+    pub fn socket(path: &Path) -> anyhow::Result<PathBuf> {
+        let socket = path.join("tollgate.sock");
+        ensure!(
+            socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX,
+            "the path {} is too long for a Unix socket: set data_dir to a path of at most {} bytes",
+            socket.display(),
+            SOCKET_PATH_BYTES_MAX - "/tollgate.sock".len()
+        );
+        Ok(socket)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// This folder's place in the ledger; drawn once, then kept.
+    pub fn replica(&self, now: Micros) -> anyhow::Result<ReplicaId> {
+        let file = self.path.join("replica");
+        match fs::read_to_string(&file) {
+            Ok(text) => {
+                ensure!(text.trim().starts_with("rep_"), "{} holds no replica id: bring it back from a backup", file.display());
+                Ok(text.trim().into())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let replica = ReplicaId::new(now, &mut StdRng::from_os_rng());
+                let draft = self.path.join("replica.new");
+                let mut out = File::create(&draft)?;
+                out.write_all(replica.as_str().as_bytes())?;
+                out.sync_all()?;
+                fs::rename(&draft, &file)?;
+                File::open(&self.path)?.sync_all()?;
+                Ok(replica)
+            }
+            Err(error) => Err(error).context(format!("cannot read {}", file.display())),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Admit: what may run. The byte-level check comes before the parser, because nesting would overflow its stack and chained
+//! fragments would keep it busy for minutes.
+
+use async_graphql::parser::parse_query;
+use async_graphql::{Request, Variables};
+use serde::Deserialize;
+
+use super::precheck::{Bounds, precheck};
+use crate::error::{Code, Refusal};
+
+/// A request as GraphQL over HTTP has it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Parameters {
+    query: String,
+    operation_name: Option<String>,
+    variables: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Allowed by the specification; nothing here reads it.
+    #[serde(rename = "extensions")]
+    _extensions: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// The parsed operation of a body.
+pub fn operation(body: &[u8], bounds: &Bounds) -> Result<Request, Refusal> {
+    let parameters: Parameters = serde_json::from_slice(body).map_err(|error| {
+        let what = if body.first() == Some(&b'[') {
+            "The body is a list, but batches are not taken. Send one request at a time.".to_owned()
+        } else {
+            format!("The body is not a GraphQL request: {error}. Send {{\"query\": \"…\", \"variables\": {{…}}}}.")
+        };
+        Refusal::new(Code::BadUserInput, what)
+    })?;
+    precheck(&parameters.query, bounds).map_err(|refusal| Refusal::new(Code::QueryTooComplex, refusal.to_string()))?;
+    let document = parse_query(&parameters.query).map_err(|error| {
+        // The parser's message draws the place over several lines; its first says what.
+        Refusal::new(Code::GraphqlParseFailed, format!("The query is not GraphQL: {}", one_line(&error.to_string())))
+    })?;
+    let variables = Variables::from_json(serde_json::Value::Object(parameters.variables.unwrap_or_default()));
+    let mut request = Request::new(parameters.query).variables(variables);
+    if let Some(name) = parameters.operation_name {
+        request = request.operation_name(name);
+    }
+    request.set_parsed_query(document);
+    Ok(request)
+}
+
+/// Without the drawing of the place that the parser adds.
+fn one_line(message: &str) -> String {
+    let told: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['|', '-'])).collect();
+    let place = told.iter().find_map(|line| line.strip_prefix("-->"));
+    match (place, told.last()) {
+        (Some(place), Some(what)) => format!("{} at {}", what.trim_start_matches("= "), place.trim()),
+        (None, Some(what)) => what.trim_start_matches("= ").to_owned(),
+        (_, None) => "it cannot be read".to_owned(),
+    }
+}

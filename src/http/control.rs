@@ -1,0 +1,102 @@
+//! The Unix socket in the data folder: how commands reach the process that holds it. Whoever may write to the folder may use
+//! it; there are no keys.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::event::deadletter::Letter;
+use crate::event::ndjson::Lines;
+
+/// The number of a chunk's first line, less one.
+pub const LINES_BEFORE: &str = "x-tollgate-lines-before";
+
+/// What `replay` is asked for.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Replay {
+    /// Compare only.
+    pub verify: bool,
+}
+
+/// How far usage was shipped.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShippedTo {
+    /// All that was journaled before this instant is in the ledger.
+    pub as_of: crate::clock::Micros,
+}
+
+/// Routes of the socket.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/ingest", post(ingest))
+        .route("/deadletters", get(dead_letters).post(keep_letters))
+        .route("/deadletters/retry", post(retry))
+        .route("/features/dump", get(dump))
+        .route("/replay", post(replay))
+        .route("/ship", post(ship))
+        .route("/refresh", post(refresh))
+        .layer(axum::extract::DefaultBodyLimit::disable())
+        .with_state(app)
+}
+
+/// A failure's sentence, for the command to print.
+struct Failed(anyhow::Error);
+
+impl<E: Into<anyhow::Error>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        (StatusCode::INTERNAL_SERVER_ERROR, format!("{:#}", self.0)).into_response()
+    }
+}
+
+async fn ingest(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, Failed> {
+    let before: u64 = headers.get(LINES_BEFORE).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+    let mut lines = Lines::new(&body[..], app.settings.events.event_bytes_max);
+    let mut taken = Vec::new();
+    while let Some((mut line, _)) = lines.next_line()? {
+        line.number += before;
+        taken.push(line);
+    }
+    Ok(Json(app.engine.take(taken).await?).into_response())
+}
+
+async fn keep_letters(State(app): State<Arc<App>>, Json(letters): Json<Vec<Letter>>) -> Result<(), Failed> {
+    Ok(app.engine.keep_letters(letters).await?)
+}
+
+async fn dead_letters(State(app): State<Arc<App>>) -> Result<Response, Failed> {
+    Ok(Json(app.engine.dead_letters()?).into_response())
+}
+
+async fn retry(State(app): State<Arc<App>>, Json(ids): Json<Vec<u64>>) -> Result<Response, Failed> {
+    Ok(Json(app.engine.retry(&ids).await?).into_response())
+}
+
+async fn dump(State(app): State<Arc<App>>) -> Result<Body, Failed> {
+    Ok(Body::from(app.engine.dump().await?))
+}
+
+async fn replay(State(app): State<Arc<App>>, Query(asked): Query<Replay>) -> Result<Response, Failed> {
+    Ok(Json(app.engine.replay(asked.verify).await?).into_response())
+}
+
+async fn ship(State(app): State<Arc<App>>) -> Result<Response, Failed> {
+    Ok(Json(ShippedTo { as_of: app.ship().await? }).into_response())
+}
+
+async fn refresh(State(app): State<Arc<App>>) -> Result<(), Failed> {
+    Ok(app.directory.refresh().await?)
+}

@@ -1,0 +1,87 @@
+//! Every route in one place, and what wraps them.
+
+pub mod control;
+pub mod server;
+
+mod events;
+mod graphql;
+mod health;
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Response, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use crate::app::App;
+use crate::error::Refusal;
+use crate::gate::answer;
+use crate::ids::RequestId;
+
+/// The peer of a connection, put into each of its requests by [`server`].
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// What partners and producers reach.
+pub fn partner(app: Arc<App>) -> Router {
+    let routes = Router::new()
+        .route("/graphql", post(graphql::post).fallback(graphql::other_method))
+        .route("/v1/events", post(events::post).fallback(other_method))
+        .route("/schema.graphql", get(schema))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .fallback(not_found);
+    wrapped(routes, app)
+}
+
+/// What operators reach.
+pub fn operator(app: Arc<App>) -> Router {
+    let routes = Router::new()
+        .route("/metrics", get(health::metrics))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .fallback(not_found);
+    wrapped(routes, app)
+}
+
+fn wrapped(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    routes
+        .with_state(app)
+        // Nothing from outside should panic; if something does, its client gets words, and the others go on.
+        .layer(CatchPanicLayer::custom(panicked))
+        // Outermost: every answer carries them, refusals too.
+        .layer(SetResponseHeaderLayer::overriding(CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .layer(SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response<Body> {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let request = RequestId::new(crate::clock::Clock::system().now(), &mut rand::rng());
+    tracing::error!(request.id = %request, panic = said.unwrap_or("without words"), "a request panicked");
+    answer::problem(&request, &Refusal::internal(&request))
+}
+
+async fn schema(State(app): State<Arc<App>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/graphql; charset=utf-8")], app.sdl.clone())
+}
+
+async fn not_found(State(app): State<Arc<App>>) -> Response<Body> {
+    refuse(&app, StatusCode::NOT_FOUND, "There is nothing here. Queries go to POST /graphql, events to POST /v1/events.")
+}
+
+async fn other_method(State(app): State<Arc<App>>) -> Response<Body> {
+    refuse(&app, StatusCode::METHOD_NOT_ALLOWED, "Only POST is taken here.")
+}
+
+fn refuse(app: &App, status: StatusCode, message: &'static str) -> Response<Body> {
+    let request = RequestId::new(app.clock.now(), &mut *app.gate.ids.lock());
+    answer::problem(&request, &Refusal::http(status, message))
+}

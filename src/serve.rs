@@ -1,0 +1,232 @@
+//! A gateway from its start to its stop: put together here, once, in the order of the flow.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::data_dir::DataDir;
+use crate::db::Db;
+use crate::directory::Directory;
+use crate::engine::Engine;
+use crate::gate::Gate;
+use crate::gate::limiter::Limiter;
+use crate::gate::precheck::Bounds as TextBounds;
+use crate::gate::shield::Shield;
+use crate::http::{self, server};
+use crate::metering::{self, Journal, Shipper};
+use crate::product::{self, Services};
+use crate::segment::Options;
+use crate::telemetry::Metrics;
+
+/// The clock is tied to the database's this often.
+const ANCHOR_EVERY: Duration = Duration::from_secs(30);
+/// Addresses that are calm again are forgotten this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Operators and commands are few.
+const SIDE_CONNECTIONS_MAX: usize = 64;
+
+/// A gateway that runs.
+pub struct Running {
+    /// Where partners reach it.
+    pub address: SocketAddr,
+    /// Where operators do.
+    pub operator_address: SocketAddr,
+    /// What its requests share.
+    pub app: Arc<App>,
+    /// Background work that feeds answers: stopped after the listeners.
+    workers: Vec<JoinHandle<()>>,
+    listeners: Vec<JoinHandle<()>>,
+    shipper: JoinHandle<()>,
+    stop_listening: watch::Sender<bool>,
+    stop_working: watch::Sender<bool>,
+    stop_shipping: watch::Sender<bool>,
+    db: Db,
+    socket: std::path::PathBuf,
+    _data_dir: DataDir,
+}
+
+/// Starts a gateway.
+pub async fn start(settings: Settings) -> anyhow::Result<Running> {
+    let data_dir = DataDir::lock(&settings.data_dir)?;
+    let socket = DataDir::socket(&settings.data_dir)?;
+    // Before anything is written: a taken port is the commonest mistake.
+    let partners = listen("server.listen", settings.server.listen).await?;
+    let operators = listen("server.operator_listen", settings.server.operator_listen).await?;
+    let (address, operator_address) = (partners.local_addr()?, operators.local_addr()?);
+
+    let clock = Clock::system();
+    let metrics = Arc::new(Metrics::default());
+    let db = Db::open(&settings.database_url(), settings.database.connections_max, &settings.data_dir).await?;
+    clock.anchor(db.now().await?);
+
+    let engine = Arc::new(Engine::open(&settings, &data_dir, clock.clone(), metrics.clone()).await?);
+    let directory = Arc::new(Directory::open(db.clone(), clock.clone(), settings.gate.directory_stale_max).await?);
+    let journal = Arc::new(open_journal(&settings, &data_dir, &db, &clock).await?);
+    let (ship_now, ship_asked) = watch::channel(0);
+    let (shipper, shipped) =
+        Shipper::new(journal.clone(), db.clone(), clock.clone(), settings.journal.ship_every, metrics.clone(), ship_asked);
+
+    let services = Services { features: engine.features(), db: db.clone(), shipped: shipped.clone() };
+    let gate = Gate {
+        clock: clock.clone(),
+        directory: directory.clone(),
+        shield: Shield::new(settings.gate.shield_burst, settings.gate.shield_interval)
+            .context("the settings gate.shield_burst and gate.shield_interval must not be zero")?,
+        limiter: Limiter::default(),
+        schema: product::schema(Some(services)),
+        journal: journal.clone(),
+        metrics: metrics.clone(),
+        body_bytes_max: settings.server.graphql_body_bytes_max,
+        body_timeout: settings.server.body_timeout,
+        execution_timeout: settings.server.execution_timeout,
+        bounds: TextBounds::default(),
+        ids: Gate::ids(),
+    };
+    let app = Arc::new(App {
+        clock: clock.clone(),
+        directory: directory.clone(),
+        engine: engine.clone(),
+        gate,
+        journal,
+        shipped,
+        ship_now,
+        metrics: metrics.clone(),
+        sdl: product::sdl(),
+        settings,
+    });
+
+    let (stop_listening, listening) = watch::channel(false);
+    let (stop_working, working) = watch::channel(false);
+    let (stop_shipping, shipping) = watch::channel(false);
+    let shipper = tokio::spawn(shipper.run(shipping));
+    let workers = vec![
+        tokio::spawn({
+            let (engine, stop) = (engine.clone(), working.clone());
+            async move { engine.run(stop).await }
+        }),
+        tokio::spawn({
+            let (directory, poll, stop) = (directory.clone(), app.settings.gate.directory_poll, working.clone());
+            async move { directory.follow(poll, stop).await }
+        }),
+        tokio::spawn(every(app.settings.features.snapshot_every, working.clone(), {
+            let engine = engine.clone();
+            move || checkpoint(engine.clone())
+        })),
+        tokio::spawn(every(ANCHOR_EVERY, working.clone(), {
+            let (clock, db) = (clock.clone(), db.clone());
+            move || anchor(clock.clone(), db.clone())
+        })),
+        tokio::spawn(every(SWEEP_EVERY, working, {
+            let app = app.clone();
+            move || {
+                app.gate.shield.sweep();
+                std::future::ready(())
+            }
+        })),
+    ];
+
+    let bounds = server::Bounds {
+        connections_max: app.settings.server.connections_max,
+        header_timeout: app.settings.server.header_timeout,
+        drain_timeout: app.settings.server.drain_timeout,
+    };
+    let side = server::Bounds { connections_max: SIDE_CONNECTIONS_MAX, ..bounds.clone() };
+    let control = control_listener(&socket)?;
+    let connections = metrics.connections.clone();
+    let listeners = vec![
+        tokio::spawn(server::serve(partners, http::partner(app.clone()), bounds, connections, listening.clone())),
+        tokio::spawn(server::serve(operators, http::operator(app.clone()), side.clone(), Default::default(), listening.clone())),
+        tokio::spawn(server::serve(control, http::control::router(app.clone()), side, Default::default(), listening)),
+    ];
+    tracing::info!(%address, %operator_address, "listening");
+    Ok(Running {
+        address,
+        operator_address,
+        app,
+        workers,
+        listeners,
+        shipper,
+        stop_listening,
+        stop_working,
+        stop_shipping,
+        db,
+        socket,
+        _data_dir: data_dir,
+    })
+}
+
+impl Running {
+    /// Stops: no new connections, requests in flight finish, the log is applied, usage shipped, a snapshot written.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        tracing::info!("stopping");
+        drop(std::fs::remove_file(&self.socket));
+        self.stop_listening.send_replace(true);
+        for listener in self.listeners {
+            listener.await?;
+        }
+        self.stop_working.send_replace(true);
+        for worker in self.workers {
+            worker.await?;
+        }
+        self.app.engine.catch_up().await?;
+        self.stop_shipping.send_replace(true);
+        self.shipper.await?;
+        self.app.engine.checkpoint().await?;
+        self.db.close().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn listen(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: stop what listens there, or set {setting} to another address"))
+}
+
+fn control_listener(socket: &std::path::Path) -> anyhow::Result<UnixListener> {
+    // We hold the folder's lock: a socket that is there was left by a process that is gone.
+    drop(std::fs::remove_file(socket));
+    let listener = UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn open_journal(settings: &Settings, data_dir: &DataDir, db: &Db, clock: &Clock) -> anyhow::Result<Journal> {
+    let folder = data_dir.journal();
+    let replica = data_dir.replica(clock.now())?;
+    let local = Journal::last_epoch(&folder)?;
+    let mut transaction = db.begin().await?;
+    let epoch = metering::begin_epoch(&mut transaction, &replica, local, clock.now()).await?;
+    transaction.commit().await?;
+    let options = Options { segment_bytes: settings.journal.segment_bytes, durability: settings.journal.durability };
+    Journal::open(&folder, replica, epoch, options, clock.clone())
+}
+
+async fn every<F: Future<Output = ()>>(interval: Duration, mut stop: watch::Receiver<bool>, mut work: impl FnMut() -> F) {
+    while tokio::time::timeout(interval, stop.wait_for(|stop| *stop)).await.is_err() {
+        work().await;
+    }
+}
+
+async fn checkpoint(engine: Arc<Engine>) {
+    if let Err(error) = engine.checkpoint().await {
+        tracing::error!(error = format!("{error:#}"), "no snapshot could be written; the log is kept until one can");
+    }
+}
+
+async fn anchor(clock: Clock, db: Db) {
+    match db.now().await {
+        Ok(now) => clock.anchor(now),
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "the database's time cannot be read; carried forward meanwhile"),
+    }
+}
