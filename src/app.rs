@@ -82,7 +82,8 @@ impl App {
             Err(error) => reasons.push(format!("the feature store cannot be read: {error:#}")),
         }
         if self.journal.is_poisoned() {
-            reasons.push("the usage journal could not be synced and takes no more records: check the disk, then restart".to_owned());
+            reasons
+                .push("the usage journal could not be synced and takes no more records: check the disk, then restart".to_owned());
         }
         reasons
     }

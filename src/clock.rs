@@ -69,10 +69,7 @@ impl Clock {
     pub fn system() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at = Micros(0).plus(wall);
-        Self(Arc::new(Source::Running {
-            anchor: Mutex::new(Anchor { at, taken: Instant::now() }),
-            latest: AtomicI64::new(0),
-        }))
+        Self(Arc::new(Source::Running { anchor: Mutex::new(Anchor { at, taken: Instant::now() }), latest: AtomicI64::new(0) }))
     }
 
     /// A clock that stands still until it is set: for tests.

@@ -161,8 +161,8 @@ impl Settings {
     pub fn load(file: Option<&Path>) -> anyhow::Result<Self> {
         let mut layers = Figment::from(Toml::string(DEFAULTS));
         if let Some(file) = file {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read the settings file {}", file.display()))?;
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("cannot read the settings file {}", file.display()))?;
             // Parsed here first: figment would word a syntax error without the file's line.
             toml::from_str::<toml::Table>(&text)
                 .map_err(|error| anyhow::anyhow!("the settings file {} is not TOML: {}", file.display(), one_line(&error)))?;
@@ -197,7 +197,8 @@ impl Settings {
             "the setting events.url is \"{}\", but this version has the embedded event log only: set \"embedded\"",
             self.events.url
         );
-        if !(self.database.url.starts_with("sqlite://") || self.database.url.starts_with("postgres://")
+        if !(self.database.url.starts_with("sqlite://")
+            || self.database.url.starts_with("postgres://")
             || self.database.url.starts_with("postgresql://"))
         {
             bail!("the setting database.url must begin with sqlite:// or postgres://");

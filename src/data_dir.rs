@@ -26,11 +26,13 @@ impl DataDir {
     /// Takes the folder, making it where there is none. None when another process has it.
     pub fn try_lock(path: &Path) -> anyhow::Result<Option<Self>> {
         // Only for us: it holds usage, and hashes of keys.
-        DirBuilder::new().recursive(true).mode(0o700).create(path)
-            .with_context(|| format!("cannot create the data folder {}: set data_dir to one that can be written", path.display()))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
+            format!("cannot create the data folder {}: set data_dir to one that can be written", path.display())
+        })?;
         let file = path.join("lock");
-        let mut lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&file)
-            .with_context(|| format!("cannot write to the data folder {}: set data_dir to one that can be written", path.display()))?;
+        let mut lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&file).with_context(|| {
+            format!("cannot write to the data folder {}: set data_dir to one that can be written", path.display())
+        })?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),

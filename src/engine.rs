@@ -197,7 +197,9 @@ impl Engine {
         for letter in letters.iter().filter(|letter| if ids.is_empty() { !letter.retried } else { ids.contains(&letter.id) }) {
             let payload = &letter.letter.payload;
             if !payload.is_whole() {
-                retried.refused.push((letter.id, "only a part of it was kept, or it is not text: send it again from its source".into()));
+                retried
+                    .refused
+                    .push((letter.id, "only a part of it was kept, or it is not text: send it again from its source".into()));
                 continue;
             }
             let outcome = self.ingest.retry(payload.text.clone().into()).await?;

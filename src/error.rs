@@ -61,10 +61,9 @@ impl Code {
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::NotEntitled => StatusCode::FORBIDDEN,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::QueryTooComplex
-            | Self::GraphqlParseFailed
-            | Self::GraphqlValidationFailed
-            | Self::BadUserInput => StatusCode::BAD_REQUEST,
+            Self::QueryTooComplex | Self::GraphqlParseFailed | Self::GraphqlValidationFailed | Self::BadUserInput => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -1,10 +1,12 @@
 //! Tollgate sells live data: a stream of events in, a metered GraphQL API out, invoices that add up.
 pub mod app;
 pub mod billing;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod db;
+pub mod demo;
 pub mod directory;
 pub mod engine;
 pub mod error;

@@ -165,6 +165,11 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
 }
 
 impl Running {
+    /// The control plane and the ledger.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
     /// Stops: no new connections, requests in flight finish, the log is applied, usage shipped, a snapshot written.
     pub async fn stop(self) -> anyhow::Result<()> {
         tracing::info!("stopping");
@@ -227,6 +232,8 @@ async fn checkpoint(engine: Arc<Engine>) {
 async fn anchor(clock: Clock, db: Db) {
     match db.now().await {
         Ok(now) => clock.anchor(now),
-        Err(error) => tracing::warn!(error = format!("{error:#}"), "the database's time cannot be read; carried forward meanwhile"),
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "the database's time cannot be read; carried forward meanwhile")
+        }
     }
 }

@@ -11,15 +11,19 @@ use prometheus_client::registry::{Registry, Unit};
 use std::sync::atomic::AtomicU64;
 use tracing_subscriber::EnvFilter;
 
+use crate::clock::Micros;
 use crate::config::{Log, LogFormat};
 use crate::event::Report;
 use crate::feature::{Applied, Standing};
-use crate::clock::Micros;
 
 /// Sends log lines to stderr, as the settings say.
 pub fn start_logging(settings: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.level)
-        .map_err(|error| anyhow::anyhow!("the setting log.level is \"{}\", but must be error, warn, info, debug, trace or directives: {error}", settings.level))?;
+    let filter = EnvFilter::try_new(&settings.level).map_err(|error| {
+        anyhow::anyhow!(
+            "the setting log.level is \"{}\", but must be error, warn, info, debug, trace or directives: {error}",
+            settings.level
+        )
+    })?;
     let json = match settings.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
@@ -27,7 +31,11 @@ pub fn start_logging(settings: &Log) -> anyhow::Result<()> {
     };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second start in one process (tests) keeps the first.
-    drop(if json { lines.json().flatten_event(true).try_init() } else { lines.with_ansi(std::io::stderr().is_terminal()).try_init() });
+    drop(if json {
+        lines.json().flatten_event(true).try_init()
+    } else {
+        lines.with_ansi(std::io::stderr().is_terminal()).try_init()
+    });
     Ok(())
 }
 
@@ -143,7 +151,11 @@ impl Metrics {
         r.register("journal_records", "Usage records made durable in the journal", self.journaled_records.clone());
         r.register("journal_shipped_records", "Usage records shipped to the ledger", self.shipped_records.clone());
         r.register("journal_ship_failures", "Shipments that failed and were tried again", self.ship_failures.clone());
-        r.register("journal_backlog_records", "Usage records in the journal and not yet in the ledger", self.backlog_records.clone());
+        r.register(
+            "journal_backlog_records",
+            "Usage records in the journal and not yet in the ledger",
+            self.backlog_records.clone(),
+        );
         r.register_with_unit(
             "journal_ship_lag",
             "Age of the oldest usage record when its shipment began; 0 when nothing waits",
@@ -154,7 +166,12 @@ impl Metrics {
         r.register("projector_events", "Events at the projector, by outcome", self.applied.clone());
         r.register("projector_dead_letters", "Events that the projector sent to the dead-letter log", self.dead_letters.clone());
         r.register("projector_failures", "Failures after which the projector began again", self.projector_failures.clone());
-        r.register_with_unit("projector_lag", "Now less the instant to which a partition is applied", Unit::Seconds, self.lag_seconds.clone());
+        r.register_with_unit(
+            "projector_lag",
+            "Now less the instant to which a partition is applied",
+            Unit::Seconds,
+            self.lag_seconds.clone(),
+        );
         r.register("dedup_ids", "Event ids remembered, by partition", self.dedup_ids.clone());
         r.register_with_unit(
             "directory_age",

@@ -53,7 +53,15 @@ pub struct Charge {
     #[serde(default)]
     pub included: u64,
     /// Money for one unit, exact; may be finer than the currency's minor unit.
+    #[serde(deserialize_with = "exact")]
     pub unit_price: Decimal,
+}
+
+/// Text only: a TOML or JSON number would have been a float on its way here.
+fn exact<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Decimal::from_str_exact(&text)
+        .map_err(|_| serde::de::Error::custom(format!("\"{text}\" is no decimal: write for example unit_price = \"0.002\"")))
 }
 
 /// How units become money.
@@ -110,7 +118,9 @@ impl Plan {
             let meter = charge.meter;
             ensure!(meters.insert(meter), "the plan \"{id}\" charges the meter \"{meter}\" twice: keep one charge of it");
             if let Some(product) = meter.product().filter(|product| !self.products.contains(product)) {
-                bail!("the plan \"{id}\" charges the meter \"{meter}\" but does not sell {product}: add it to products, or drop the charge");
+                bail!(
+                    "the plan \"{id}\" charges the meter \"{meter}\" but does not sell {product}: add it to products, or drop the charge"
+                );
             }
             let price = charge.unit_price;
             ensure!(
@@ -171,8 +181,8 @@ mod tests {
             ("requests_per_second = 20", "requests_per_second = 0", "requests_per_second"),
             ("burst = 40", "burst = 0", "rate.burst"),
             ("\"0.002\"", "\"-0.002\"", "unit_price"),
-            ("\"0.002\"", "\"cheap\"", "unit_price"),
-            ("\"0.002\"", "0.002", "unit_price"),
+            ("\"0.002\"", "\"cheap\"", "no decimal"),
+            ("\"0.002\"", "0.002", "expected a string"),
             ("included = 1000", "included = -1", "included"),
             ("included = 1000", "colour = 1", "unknown field"),
             ("model = \"per_unit\"", "model = \"free\"", "unknown variant"),

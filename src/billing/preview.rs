@@ -69,7 +69,11 @@ impl From<&Preview> for PreviewView {
 pub type Usage = BTreeMap<(PlanId, i64), BTreeMap<Meter, u64>>;
 
 /// What `partner` used in `period` of its own time zone; the subscribed plan version is there even when nothing was used.
-pub async fn usage(connection: &mut AnyConnection, partner: &Partner, period: Period) -> anyhow::Result<(Usage, (Micros, Micros))> {
+pub async fn usage(
+    connection: &mut AnyConnection,
+    partner: &Partner,
+    period: Period,
+) -> anyhow::Result<(Usage, (Micros, Micros))> {
     let zone = TimeZone::get(&partner.timezone)
         .with_context(|| format!("the partner {} has the unknown time zone \"{}\"", partner.id, partner.timezone))?;
     let bounds = period.bounds(&zone)?;

@@ -91,10 +91,11 @@ pub async fn usage(connection: &mut AnyConnection, partner: &PartnerId, from: Mi
 
 /// The partners that used anything between two instants.
 pub async fn partners_with_usage(connection: &mut AnyConnection, from: Micros, to: Micros) -> anyhow::Result<Vec<PartnerId>> {
-    let rows = sqlx::query("select distinct partner_id from usage_cell where cell_start >= $1 and cell_start < $2 order by partner_id")
-        .bind(from.0)
-        .bind(to.0)
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query("select distinct partner_id from usage_cell where cell_start >= $1 and cell_start < $2 order by partner_id")
+            .bind(from.0)
+            .bind(to.0)
+            .fetch_all(connection)
+            .await?;
     rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?.into())).collect()
 }

@@ -85,16 +85,7 @@ impl Shop {
         let catalogue = Catalogue::new(&mut rng);
         let stock = Stock::new(&catalogue, &mut rng);
         let prices = Prices::new(&catalogue, &mut rng);
-        Self {
-            scene: Scene {
-                rng,
-                catalogue,
-                writer: Writer::new(run),
-            },
-            stock,
-            prices,
-            visits: Visits::new(seed),
-        }
+        Self { scene: Scene { rng, catalogue, writer: Writer::new(run) }, stock, prices, visits: Visits::new(seed) }
     }
 
     /// The whole shop as it stands: each SKU's catalogue entry, its count at every location and its price in every
@@ -119,12 +110,7 @@ impl Shop {
     /// an older `time` would lose against what is already stored.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Value> {
         self.scene.writer.advance(now);
-        let Self {
-            scene,
-            stock,
-            prices,
-            visits,
-        } = self;
+        let Self { scene, stock, prices, visits } = self;
         let single = match weighted(&mut scene.rng, MIX) {
             Happening::Journey => return visits.journey(scene, stock, prices),
             Happening::Sale => None,
@@ -151,10 +137,6 @@ impl Shop {
 
     /// All SKUs, in catalogue order.
     pub fn skus(&self) -> impl Iterator<Item = &str> {
-        self.scene
-            .catalogue
-            .products()
-            .iter()
-            .map(|product| product.sku.as_str())
+        self.scene.catalogue.products().iter().map(|product| product.sku.as_str())
     }
 }

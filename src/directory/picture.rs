@@ -159,7 +159,10 @@ impl Directory {
                 Ok(()) => {}
                 Err(error) if !failing => {
                     failing = true;
-                    tracing::error!(error = format!("{error:#}"), "keys, plans and partners cannot be refreshed; serving from memory");
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "keys, plans and partners cannot be refreshed; serving from memory"
+                    );
                 }
                 Err(_) => {}
             }

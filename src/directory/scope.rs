@@ -86,7 +86,8 @@ mod tests {
     #[test]
     fn alternatives_within_a_column_and_all_columns_together() {
         let scope = Scope::parse(["brand=Alba", "brand=Birk", "location=BER-1"]).unwrap();
-        let details = |brand: &str| Details { title: "t".into(), brand: brand.into(), category: "c".into(), supplier: "s".into() };
+        let details =
+            |brand: &str| Details { title: "t".into(), brand: brand.into(), category: "c".into(), supplier: "s".into() };
         assert!(scope.has_product(Some(&details("Birk"))));
         assert!(!scope.has_product(Some(&details("Cora"))));
         assert!(!scope.has_product(None), "what is not known to be in it is not in it");

@@ -90,7 +90,11 @@ pub async fn partners(connection: &mut AnyConnection, now: Micros) -> anyhow::Re
 
 /// The partner of an id.
 pub async fn partner_by_id(connection: &mut AnyConnection, id: &PartnerId, now: Micros) -> anyhow::Result<Option<Partner>> {
-    let row = sqlx::query(const_str(PARTNER, " where partner.id = $2")).bind(now.0).bind(id.as_str()).fetch_optional(connection).await?;
+    let row = sqlx::query(const_str(PARTNER, " where partner.id = $2"))
+        .bind(now.0)
+        .bind(id.as_str())
+        .fetch_optional(connection)
+        .await?;
     row.as_ref().map(partner).transpose()
 }
 
@@ -174,18 +178,20 @@ fn hash(row: &AnyRow, column: usize) -> anyhow::Result<SecretHash> {
 
 /// Stores an API key.
 pub async fn insert_api_key(connection: &mut AnyConnection, key: &ApiKey) -> anyhow::Result<()> {
-    sqlx::query("insert into api_key (id, partner_id, mode, secret_sha256, expires_at, created_at) values ($1, $2, $3, $4, $5, $6)")
-        .bind(key.id.as_str())
-        .bind(key.partner.as_str())
-        .bind(match key.mode {
-            Mode::Live => "live",
-            Mode::Test => "test",
-        })
-        .bind(key.hash.to_hex())
-        .bind(key.expires_at.map(|at| at.0))
-        .bind(key.created_at.0)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "insert into api_key (id, partner_id, mode, secret_sha256, expires_at, created_at) values ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(key.id.as_str())
+    .bind(key.partner.as_str())
+    .bind(match key.mode {
+        Mode::Live => "live",
+        Mode::Test => "test",
+    })
+    .bind(key.hash.to_hex())
+    .bind(key.expires_at.map(|at| at.0))
+    .bind(key.created_at.0)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -201,9 +207,10 @@ pub async fn revoke_api_key(connection: &mut AnyConnection, id: &KeyId, now: Mic
 
 /// All producer keys, by the time they were issued.
 pub async fn producers(connection: &mut AnyConnection) -> anyhow::Result<Vec<ProducerKey>> {
-    let rows = sqlx::query("select id, name, sources, secret_sha256, revoked_at, created_at from producer order by created_at, id")
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query("select id, name, sources, secret_sha256, revoked_at, created_at from producer order by created_at, id")
+            .fetch_all(connection)
+            .await?;
     rows.iter()
         .map(|row| {
             let sources: String = row.try_get(2)?;

@@ -57,9 +57,23 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "contract.md, Events, names each field")]
 pub enum Body {
-    ProductUpserted { title: String, brand: String, category: String, supplier: String, version: Option<i64> },
-    InventoryCounted { location: String, on_hand: i64, reserved: i64, version: Option<i64> },
-    InventoryAdjusted { location: String, delta: i64 },
+    ProductUpserted {
+        title: String,
+        brand: String,
+        category: String,
+        supplier: String,
+        version: Option<i64>,
+    },
+    InventoryCounted {
+        location: String,
+        on_hand: i64,
+        reserved: i64,
+        version: Option<i64>,
+    },
+    InventoryAdjusted {
+        location: String,
+        delta: i64,
+    },
     PriceSet {
         market: String,
         currency: Currency,
@@ -68,9 +82,15 @@ pub enum Body {
         version: Option<i64>,
         valid_from: Option<Micros>,
     },
-    JourneyRecorded { action: String, session: Option<String>, dimensions: Dimensions },
+    JourneyRecorded {
+        action: String,
+        session: Option<String>,
+        dimensions: Dimensions,
+    },
     VisitorErased,
-    Compensated { compensates: String },
+    Compensated {
+        compensates: String,
+    },
 }
 
 /// The dimensions of a journey event.
@@ -189,7 +209,11 @@ fn body(kind: &str, data: &RawValue, subject: &str) -> Result<Body, Invalid> {
         if value == subject {
             return Ok(());
         }
-        Err(Invalid(format!("data.{field} is \"{}\", but subject is \"{}\": they must be the same", short(value), short(subject))))
+        Err(Invalid(format!(
+            "data.{field} is \"{}\", but subject is \"{}\": they must be the same",
+            short(value),
+            short(subject)
+        )))
     };
     match kind {
         "catalog.product.upserted" => {
@@ -227,8 +251,9 @@ fn body(kind: &str, data: &RawValue, subject: &str) -> Result<Body, Invalid> {
             same("sku", &sku)?;
             Ok(Body::PriceSet {
                 market: named("data.market", market, NAME_BYTES_MAX)?,
-                currency: Currency::from_code(&currency)
-                    .ok_or_else(|| Invalid(format!("data.currency is \"{}\", which is no currency of ISO 4217", short(&currency))))?,
+                currency: Currency::from_code(&currency).ok_or_else(|| {
+                    Invalid(format!("data.currency is \"{}\", which is no currency of ISO 4217", short(&currency)))
+                })?,
                 amount: price("data.amount", &amount)?,
                 list_amount: list_amount.map(|amount| price("data.listAmount", &amount)).transpose()?,
                 version,
@@ -277,9 +302,9 @@ fn named(field: &str, value: String, bytes_max: usize) -> Result<String, Invalid
 }
 
 fn instant(field: &str, text: &str) -> Result<Micros, Invalid> {
-    text.parse::<Timestamp>()
-        .map(Micros::from)
-        .map_err(|_| Invalid(format!("{field} is \"{}\", but must be an RFC 3339 instant such as 2026-11-22T17:48:00Z", short(text))))
+    text.parse::<Timestamp>().map(Micros::from).map_err(|_| {
+        Invalid(format!("{field} is \"{}\", but must be an RFC 3339 instant such as 2026-11-22T17:48:00Z", short(text)))
+    })
 }
 
 fn price(field: &str, text: &str) -> Result<Decimal, Invalid> {
@@ -302,7 +327,9 @@ mod tests {
     const NOW: Micros = Micros(1_763_596_800_000_000);
 
     fn event(kind: &str, data: &str) -> String {
-        format!(r#"{{"specversion":"1.0","id":"e1","source":"/s","type":"{kind}","subject":"P1","time":"2025-11-20T00:00:00Z","data":{data}}}"#)
+        format!(
+            r#"{{"specversion":"1.0","id":"e1","source":"/s","type":"{kind}","subject":"P1","time":"2025-11-20T00:00:00Z","data":{data}}}"#
+        )
     }
 
     fn reason(text: &str) -> String {
@@ -324,7 +351,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_in_one_sentence() {
-        let count = |on_hand: &str| event("inventory.counted", &format!(r#"{{"sku":"P1","location":"L","onHand":{on_hand},"reserved":0}}"#));
+        let count = |on_hand: &str| {
+            event("inventory.counted", &format!(r#"{{"sku":"P1","location":"L","onHand":{on_hand},"reserved":0}}"#))
+        };
         let amount = |a: &str| event("price.set", &format!(r#"{{"sku":"P1","market":"M","currency":"EUR","amount":{a}}}"#));
         for (text, words) in [
             ("{".to_owned(), "not JSON"),

@@ -89,7 +89,11 @@ impl EmbeddedLog {
             Ok(())
         })?;
         if let Some(last) = last.as_ref().filter(|last| last.cut_bytes > 0) {
-            tracing::warn!(segment = last.number, cut_bytes = last.cut_bytes, "the event log had a torn tail; nothing acknowledged was in it");
+            tracing::warn!(
+                segment = last.number,
+                cut_bytes = last.cut_bytes,
+                "the event log had a torn tail; nothing acknowledged was in it"
+            );
         }
         let appender = Appender::open(folder, last, false, offsets, options, clock)?;
         Ok(Self { folder: folder.to_owned(), partitions, appender })
@@ -101,7 +105,8 @@ impl EmbeddedLog {
         let mut keep = None;
         for &number in segment::list(&self.folder)?.iter().rev() {
             let begins = header(&self.folder, number)?;
-            let behind = begins.next.iter().zip(applied).all(|(&next, applied)| next == 0 || applied.is_some_and(|at| at + 1 >= next));
+            let behind =
+                begins.next.iter().zip(applied).all(|(&next, applied)| next == 0 || applied.is_some_and(|at| at + 1 >= next));
             if begins.latest < cutoff && behind {
                 keep = Some(number);
                 break;

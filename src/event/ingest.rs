@@ -157,7 +157,9 @@ impl Ingest {
                         waiting.remove(id);
                     }
                     tracing::error!(%error, "events refused");
-                    return Err(Refusal::unavailable("The event log takes no events for now; nothing of this request was kept. Send it again."));
+                    return Err(Refusal::unavailable(
+                        "The event log takes no events for now; nothing of this request was kept. Send it again.",
+                    ));
                 }
             }
         }

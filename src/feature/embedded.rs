@@ -111,11 +111,12 @@ impl FeatureStore for EmbeddedStore {
     }
 
     async fn scan(&self, after: Option<&str>, limit: usize, filter: Filter<'_>) -> anyhow::Result<Vec<Arc<str>>> {
-        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after));
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut found: Vec<Arc<str>> = Vec::new();
         for slot in &self.slots {
             let slot = slot.read();
-            let passing = slot.state.products.range::<str, _>((from, Bound::Unbounded)).filter(|(_, product)| filter(product.details()));
+            let passing =
+                slot.state.products.range::<str, _>((from, Bound::Unbounded)).filter(|(_, product)| filter(product.details()));
             found.extend(passing.take(limit).map(|(sku, _)| sku.clone()));
         }
         found.sort_unstable();

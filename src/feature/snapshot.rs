@@ -41,7 +41,11 @@ pub(super) fn newest(folder: &Path) -> anyhow::Result<Option<Vec<Partition>>> {
     for &number in &numbers {
         match read(&path(folder, number)) {
             Ok(states) => return Ok(Some(states)),
-            Err(error) => tracing::error!(snapshot = number, error = format!("{error:#}"), "a snapshot cannot be read; trying the one before"),
+            Err(error) => tracing::error!(
+                snapshot = number,
+                error = format!("{error:#}"),
+                "a snapshot cannot be read; trying the one before"
+            ),
         }
     }
     ensure!(

@@ -46,7 +46,8 @@ pub fn operation(body: &[u8], bounds: &Bounds) -> Result<Request, Refusal> {
 
 /// Without the drawing of the place that the parser adds.
 fn one_line(message: &str) -> String {
-    let told: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['|', '-'])).collect();
+    let told: Vec<&str> =
+        message.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['|', '-'])).collect();
     let place = told.iter().find_map(|line| line.strip_prefix("-->"));
     match (place, told.last()) {
         (Some(place), Some(what)) => format!("{} at {}", what.trim_start_matches("= "), place.trim()),

@@ -15,7 +15,10 @@ const REVOKED: &str = "This key was revoked. Ask for a new one.";
 pub fn partner(directory: &Directory, headers: &HeaderMap, now: Micros) -> Result<Credential, Refusal> {
     let presented = presented(headers)?;
     if presented.kind == Kind::Producer {
-        return Err(Refusal::new(Code::Unauthenticated, "This is a producer key, for POST /v1/events. Queries take an API key: tg_live_…"));
+        return Err(Refusal::new(
+            Code::Unauthenticated,
+            "This is a producer key, for POST /v1/events. Queries take an API key: tg_live_…",
+        ));
     }
     let picture = picture(directory, now)?;
     let known = picture.key(presented.id).filter(|known| presented.matches(&known.hash));
@@ -39,7 +42,10 @@ pub fn partner(directory: &Directory, headers: &HeaderMap, now: Micros) -> Resul
 pub fn producer(directory: &Directory, headers: &HeaderMap, now: Micros) -> Result<ProducerCredential, Refusal> {
     let presented = presented(headers)?;
     if presented.kind != Kind::Producer {
-        return Err(Refusal::new(Code::Unauthenticated, "This is an API key, for POST /graphql. Events take a producer key: tg_producer_…"));
+        return Err(Refusal::new(
+            Code::Unauthenticated,
+            "This is an API key, for POST /graphql. Events take a producer key: tg_producer_…",
+        ));
     }
     let picture = picture(directory, now)?;
     let known = picture.producer(presented.id).filter(|known| presented.matches(&known.hash));

@@ -19,16 +19,19 @@ pub fn content_type(headers: &HeaderMap) -> String {
 /// The body of a GraphQL request. Only JSON: other types could be sent cross-site without a preflight.
 pub async fn read(headers: &HeaderMap, body: Body, bytes_max: usize, timeout: Duration) -> Result<Bytes, Refusal> {
     if content_type(headers) != "application/json" {
-        return Err(Refusal::http(StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON. Send Content-Type: application/json."));
+        return Err(Refusal::http(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "The body must be JSON. Send Content-Type: application/json.",
+        ));
     }
     collect(body, bytes_max, timeout).await
 }
 
 /// All of a body, within its bounds.
 pub async fn collect(body: Body, bytes_max: usize, timeout: Duration) -> Result<Bytes, Refusal> {
-    let collected = tokio::time::timeout(timeout, Limited::new(body, bytes_max).collect()).await.map_err(|_| {
-        Refusal::http(StatusCode::REQUEST_TIMEOUT, "The body did not come in time. Send it again.")
-    })?;
+    let collected = tokio::time::timeout(timeout, Limited::new(body, bytes_max).collect())
+        .await
+        .map_err(|_| Refusal::http(StatusCode::REQUEST_TIMEOUT, "The body did not come in time. Send it again."))?;
     match collected {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Refusal::http(

@@ -52,7 +52,10 @@ impl Limiter {
             Ok(state) => Ok(Allowed { rate, remaining: state.remaining_burst_capacity() }),
             Err(until) => {
                 let wait = until.wait_time_from(self.clock.now());
-                let message = format!("You ask faster than {} requests a second. Wait for Retry-After, then go on.", rate.requests_per_second);
+                let message = format!(
+                    "You ask faster than {} requests a second. Wait for Retry-After, then go on.",
+                    rate.requests_per_second
+                );
                 let refusal = Refusal::new(Code::RateLimited, message).retry_after(wait.max(Duration::from_millis(1)));
                 Err((refusal, Some(Allowed { rate, remaining: 0 })))
             }

@@ -119,7 +119,9 @@ impl Gate {
         let step = Instant::now();
         self.journal.append(record).await.map_err(|error| {
             tracing::error!(request.id = %request, %error, "usage could not be journaled; the answer is withheld");
-            refused(Refusal::unavailable("Usage cannot be recorded for now, so nothing is answered and nothing is billed. Try again."))
+            refused(Refusal::unavailable(
+                "Usage cannot be recorded for now, so nothing is answered and nothing is billed. Try again.",
+            ))
         })?;
         self.metrics.journaled_records.inc();
         self.metrics.step("journal", step.elapsed());

@@ -97,37 +97,23 @@ impl fmt::Display for Refusal {
             Self::TooManyAliases { found, allowed } => over(f, found, "aliases", allowed, split),
             Self::TooManyRootFields { found, allowed } => over(f, found, roots, allowed, split),
             Self::TooManyDefinitions { found, allowed } => over(f, found, defined, allowed, unused),
-            Self::TooManyDirectives { found, allowed } => {
-                over(f, found, "directives", allowed, split)
-            }
+            Self::TooManyDirectives { found, allowed } => over(f, found, "directives", allowed, split),
             Self::ExpandsTooFar { found, allowed } => over(f, found, expanded, allowed, rarer),
-            Self::NestedTooDeep { line, allowed } => write!(
-                f,
-                "More than {allowed} brackets are open at line {line}: nest fields and values less deeply."
-            ),
-            Self::FragmentCycle { name } => write!(
-                f,
-                "The fragment `{name:.80}` spreads itself, directly or through others: break the circle."
-            ),
-            Self::Unterminated { line } => write!(
-                f,
-                "The string that starts at line {line} does not end: close it with the quotes that open it."
-            ),
+            Self::NestedTooDeep { line, allowed } => {
+                write!(f, "More than {allowed} brackets are open at line {line}: nest fields and values less deeply.")
+            }
+            Self::FragmentCycle { name } => {
+                write!(f, "The fragment `{name:.80}` spreads itself, directly or through others: break the circle.")
+            }
+            Self::Unterminated { line } => {
+                write!(f, "The string that starts at line {line} does not end: close it with the quotes that open it.")
+            }
         }
     }
 }
 
-fn over<N: fmt::Display>(
-    f: &mut fmt::Formatter<'_>,
-    found: N,
-    what: &str,
-    allowed: N,
-    mend: &str,
-) -> fmt::Result {
-    write!(
-        f,
-        "The document has {found} {what} where {allowed} are allowed: {mend}."
-    )
+fn over<N: fmt::Display>(f: &mut fmt::Formatter<'_>, found: N, what: &str, allowed: N, mend: &str) -> fmt::Result {
+    write!(f, "The document has {found} {what} where {allowed} are allowed: {mend}.")
 }
 
 impl std::error::Error for Refusal {}
@@ -139,17 +125,10 @@ impl std::error::Error for Refusal {}
 /// The first bound found to be passed, a circle of fragments, or a string that does not end.
 pub fn precheck(document: &str, bounds: &Bounds) -> Result<(), Refusal> {
     if document.len() > bounds.bytes_max {
-        return Err(Refusal::TooLong {
-            found: document.len(),
-            allowed: bounds.bytes_max,
-        });
+        return Err(Refusal::TooLong { found: document.len(), allowed: bounds.bytes_max });
     }
     let tokens = lex(document)?;
-    let mut scan = Scan {
-        document,
-        tokens: &tokens,
-        ..Scan::default()
-    };
+    let mut scan = Scan { document, tokens: &tokens, ..Scan::default() };
     scan.run(bounds.nesting_max)?;
 
     let (found, allowed) = (tokens.len(), bounds.tokens_max);
@@ -229,9 +208,7 @@ fn lex(document: &str) -> Result<Vec<Token<'_>>, Refusal> {
             b'-' | b'0'..=b'9' => {
                 // What makes no number is taken along: it has no bracket and no quote in it.
                 at += run(&bytes[at..], |byte| is_name(byte) || byte == b'.');
-                if matches!(bytes[at - 1], b'e' | b'E')
-                    && matches!(bytes.get(at), Some(b'+' | b'-'))
-                {
+                if matches!(bytes[at - 1], b'e' | b'E') && matches!(bytes.get(at), Some(b'+' | b'-')) {
                     at += 1;
                     at += run(&bytes[at..], is_name);
                 }
@@ -369,9 +346,7 @@ impl<'a, 't> Scan<'a, 't> {
                 }
                 Inside::Selections { at_root: true }
             }
-            (b'{', Some(Inside::Selections { at_root })) => Inside::Selections {
-                at_root: at_root && self.inline,
-            },
+            (b'{', Some(Inside::Selections { at_root })) => Inside::Selections { at_root: at_root && self.inline },
             _ => Inside::Values,
         };
         self.open.push((bracket, inside));
@@ -438,10 +413,7 @@ impl<'a, 't> Scan<'a, 't> {
             return false;
         };
         let between = &self.document.as_bytes()[on.end..of.start];
-        on.kind == Kind::Name("on")
-            && matches!(of.kind, Kind::Name(_))
-            && !between.is_empty()
-            && !between.contains(&b'#')
+        on.kind == Kind::Name("on") && matches!(of.kind, Kind::Name(_)) && !between.is_empty() && !between.contains(&b'#')
     }
 }
 
@@ -484,10 +456,7 @@ impl<'a> Graph<'a> {
         let next = self.definitions.len();
         let at = fragment.map_or(next, |name| *self.fragments.entry(name).or_insert(next));
         if at == next {
-            self.definitions.push(Definition {
-                is_operation: fragment.is_none(),
-                ..Definition::default()
-            });
+            self.definitions.push(Definition { is_operation: fragment.is_none(), ..Definition::default() });
         }
         at
     }
@@ -654,10 +623,7 @@ mod tests {
             "\u{e9} ] } ) ;".to_owned() + &"[".repeat(33),
         ] {
             let refusal = check(&document).unwrap_err();
-            assert!(
-                matches!(refusal, Refusal::NestedTooDeep { .. }),
-                "{refusal}"
-            );
+            assert!(matches!(refusal, Refusal::NestedTooDeep { .. }), "{refusal}");
         }
     }
 
@@ -733,11 +699,7 @@ mod tests {
     #[test]
     fn only_a_selection_has_aliases_and_fields() {
         let counts = |document: &str| {
-            let bounds = |aliases_max, root_fields_max| Bounds {
-                aliases_max,
-                root_fields_max,
-                ..LIFTED
-            };
+            let bounds = |aliases_max, root_fields_max| Bounds { aliases_max, root_fields_max, ..LIFTED };
             let passes = |bounds: Bounds| precheck(document, &bounds).is_ok();
             let aliases = (0..9).find(|max| passes(bounds(*max, 9)));
             let root_fields = (0..9).find(|max| passes(bounds(9, *max)));

@@ -41,7 +41,8 @@ impl KeyExtractor for Address {
 impl Shield {
     /// `burst` failures at once, then one each `interval`. None when one of them is zero.
     pub fn new(burst: u32, interval: Duration) -> Option<Self> {
-        let config = Arc::new(GovernorConfigBuilder::default().period(interval).burst_size(burst).key_extractor(Address).finish()?);
+        let config =
+            Arc::new(GovernorConfigBuilder::default().period(interval).burst_size(burst).key_extractor(Address).finish()?);
         let passed = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
         let governed = Governor::new(passed, &config).error_handler(|error| {
             let mut response = Response::new(Body::empty());

@@ -48,13 +48,8 @@ impl Encoder for Chain {
 
     fn header(&self) -> Vec<u8> {
         let before = if self.next > 1 { Some((self.epoch, self.next - 1)) } else { self.before };
-        let header = Header {
-            replica: self.replica.clone(),
-            epoch: self.epoch,
-            first: self.next,
-            before,
-            previous: hex(&self.previous),
-        };
+        let header =
+            Header { replica: self.replica.clone(), epoch: self.epoch, first: self.next, before, previous: hex(&self.previous) };
         serde_json::to_vec(&header).unwrap_or_default()
     }
 
@@ -134,7 +129,11 @@ impl Journal {
                 Ok(())
             })?;
             if let Some(cut) = recovered.as_ref().filter(|recovered| recovered.cut_bytes > 0) {
-                tracing::warn!(segment = cut.number, cut_bytes = cut.cut_bytes, "the journal had a torn tail; no answer left for what was in it");
+                tracing::warn!(
+                    segment = cut.number,
+                    cut_bytes = cut.cut_bytes,
+                    "the journal had a torn tail; no answer left for what was in it"
+                );
             }
             let appender = Appender::open(folder, recovered, true, chain, options, clock)?;
             return Ok(Self { folder: folder.to_owned(), replica, epoch, appender });

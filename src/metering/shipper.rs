@@ -64,7 +64,10 @@ impl Shipper {
                 Ok(()) => return,
                 Err(error) => {
                     self.metrics.ship_failures.inc();
-                    tracing::error!(error = format!("{error:#}"), "usage could not be shipped to the ledger; it is kept in the journal and tried again");
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "usage could not be shipped to the ledger; it is kept in the journal and tried again"
+                    );
                     if stopping {
                         return;
                     }
@@ -112,7 +115,8 @@ impl Shipper {
             for item in items {
                 match item {
                     Item::Segment(header) => {
-                        let header: Header = serde_json::from_slice(&header).context("a journal segment has an unknown header")?;
+                        let header: Header =
+                            serde_json::from_slice(&header).context("a journal segment has an unknown header")?;
                         if header.epoch != round.epoch {
                             self.commit(round).await?;
                             round.epoch = header.epoch;
@@ -148,7 +152,11 @@ impl Shipper {
         let replica = self.journal.replica();
         let moved =
             store::ship(&mut transaction, self.db.dialect(), replica, round.epoch, round.watermark(), &round.aggregate).await?;
-        anyhow::ensure!(moved, "the ledger's watermark of epoch {} was moved by somebody else; beginning again from it", round.epoch);
+        anyhow::ensure!(
+            moved,
+            "the ledger's watermark of epoch {} was moved by somebody else; beginning again from it",
+            round.epoch
+        );
         transaction.commit().await?;
         self.metrics.shipped_records.inc_by(round.aggregate.records);
         if round.epoch == self.journal.epoch() {

@@ -73,7 +73,10 @@ impl Metered {
     /// Takes `rows` more to be read, or refuses.
     pub(super) fn take_rows(&self, rows: usize) -> async_graphql::Result<()> {
         if self.rows.fetch_add(rows, Ordering::Relaxed).saturating_add(rows) > ROWS_MAX {
-            return Err(coded(Code::QueryTooComplex, format!("One request may read {ROWS_MAX} products. Ask for fewer at a time.")));
+            return Err(coded(
+                Code::QueryTooComplex,
+                format!("One request may read {ROWS_MAX} products. Ask for fewer at a time."),
+            ));
         }
         Ok(())
     }

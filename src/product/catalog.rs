@@ -119,11 +119,8 @@ pub(super) async fn page(ctx: &Context<'_>, first: i32, after: Option<&str>) -> 
     skus.truncate(first);
     let wanted = Wanted::of(node_fields(ctx).into_iter())?;
     let products = read(ctx, skus.iter().map(|sku| wanted.read(sku)).collect()).await?;
-    let edges = products
-        .into_iter()
-        .flatten()
-        .map(|node| ProductEdge { cursor: format!("{CURSOR}{}", node.read.sku), node })
-        .collect();
+    let edges =
+        products.into_iter().flatten().map(|node| ProductEdge { cursor: format!("{CURSOR}{}", node.read.sku), node }).collect();
     Ok(ProductConnection { edges, more, behind_start: after.is_some() })
 }
 

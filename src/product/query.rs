@@ -49,7 +49,10 @@ impl Query {
         #[graphql(desc = "At most 100 SKUs.")] skus: Vec<ID>,
     ) -> async_graphql::Result<Vec<Option<Product>>> {
         if skus.len() > SKUS_MAX {
-            return Err(coded(Code::BadUserInput, format!("skus has {} values, but may have {SKUS_MAX}. Ask in parts.", skus.len())));
+            return Err(coded(
+                Code::BadUserInput,
+                format!("skus has {} values, but may have {SKUS_MAX}. Ask in parts.", skus.len()),
+            ));
         }
         let wanted = Wanted::of(ctx.field().selection_set())?;
         read(ctx, skus.iter().map(|sku| wanted.read(sku)).collect()).await

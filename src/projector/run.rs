@@ -41,7 +41,10 @@ impl Projector {
             match self.follow(&mut stop).await {
                 Ok(()) => return,
                 Err(error) => {
-                    tracing::error!(error = format!("{error:#}"), "the projector failed; it begins again from the store's position");
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "the projector failed; it begins again from the store's position"
+                    );
                     self.metrics.projector_failures.inc();
                     drop(tokio::time::timeout(PAUSE, stop.wait_for(|stop| *stop)).await);
                 }

@@ -228,8 +228,8 @@ impl<E: Encoder> Writer<E> {
         }
         let number = self.end.segment + 1;
         let sync = self.options.durability == Durability::Fsync;
-        let (file, byte) = file::create(&self.shared.folder, number, &self.encoder.header(), sync)
-            .map_err(|error| self.not_written(error))?;
+        let (file, byte) =
+            file::create(&self.shared.folder, number, &self.encoder.header(), sync).map_err(|error| self.not_written(error))?;
         self.file = file;
         self.end = Cursor { segment: number, byte };
         Ok(())

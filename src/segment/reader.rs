@@ -107,7 +107,7 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Appender, AppendError, Encoder, Options, recover};
+    use super::super::{AppendError, Appender, Encoder, Options, recover};
     use super::*;
     use crate::clock::Clock;
     use crate::config::Durability;
@@ -162,7 +162,7 @@ mod tests {
         for restart in 0..4_u8 {
             let log = open(folder.path(), restart % 2 == 1);
             for n in 0..40_u8 {
-                let entries: Vec<Vec<u8>> = (0..3).map(|k| vec![restart, n, k].repeat(40)).collect();
+                let entries: Vec<Vec<u8>> = (0..3).map(|k| [restart, n, k].repeat(40)).collect();
                 expected.extend(entries.clone());
                 log.append(entries).await.unwrap();
             }

@@ -28,11 +28,7 @@ pub(super) struct Product {
 
 impl Product {
     pub(super) fn title(&self) -> String {
-        if self.renewed {
-            format!("{} ({})", self.base_title, self.renewed_label)
-        } else {
-            self.base_title.clone()
-        }
+        if self.renewed { format!("{} ({})", self.base_title, self.renewed_label) } else { self.base_title.clone() }
     }
 }
 
@@ -60,11 +56,7 @@ impl Catalogue {
                 Some(*sum)
             })
             .collect();
-        Self {
-            products,
-            ranking,
-            cumulative,
-        }
+        Self { products, ranking, cumulative }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -106,16 +98,8 @@ fn weight(rank: u64) -> u64 {
 
 /// Adds a category's products. Every pair of adjective and good comes at most once, so that no two titles are alike.
 fn stock_up(products: &mut Vec<Product>, category: &'static Category, rng: &mut ChaCha8Rng) {
-    let mut pairs: Vec<_> = category
-        .goods
-        .iter()
-        .flat_map(|good| {
-            category
-                .adjectives
-                .iter()
-                .map(move |adjective| (adjective, good))
-        })
-        .collect();
+    let mut pairs: Vec<_> =
+        category.goods.iter().flat_map(|good| category.adjectives.iter().map(move |adjective| (adjective, good))).collect();
     pairs.shuffle(rng);
     for (adjective, good) in pairs.into_iter().take(PRODUCTS_PER_CATEGORY) {
         let brand = &category.brands[rng.random_range(0..category.brands.len())];

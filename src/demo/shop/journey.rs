@@ -62,21 +62,11 @@ enum Step {
 impl Visits {
     pub(super) fn new(seed: u64) -> Self {
         let folded = (seed ^ (seed >> 32)) & u64::from(u32::MAX);
-        Self {
-            open: Vec::with_capacity(OPEN_MAX),
-            opened: 0,
-            known: 0,
-            mask: u32::try_from(folded).unwrap_or_default(),
-        }
+        Self { open: Vec::with_capacity(OPEN_MAX), opened: 0, known: 0, mask: u32::try_from(folded).unwrap_or_default() }
     }
 
     /// The next action of someone in the shop, or of someone who enters. Never empty.
-    pub(super) fn journey(
-        &mut self,
-        scene: &mut Scene,
-        stock: &mut Stock,
-        prices: &Prices,
-    ) -> Vec<Value> {
+    pub(super) fn journey(&mut self, scene: &mut Scene, stock: &mut Stock, prices: &Prices) -> Vec<Value> {
         // The emptier the shop, the likelier someone enters: the crowd settles below the limit.
         let vacancies = OPEN_MAX - self.open.len();
         let enters = scene.rng.random_range(0..2 * OPEN_MAX) < vacancies;
@@ -95,11 +85,7 @@ impl Visits {
         }
         // Here there is room: either there were vacancies, or someone has just left.
         let mut session = self.enter(scene);
-        let event = if scene.rng.random_ratio(2, 5) {
-            session.search(scene)
-        } else {
-            session.view(scene)
-        };
+        let event = if scene.rng.random_ratio(2, 5) { session.search(scene) } else { session.view(scene) };
         self.open.push(session);
         vec![event]
     }
@@ -110,9 +96,8 @@ impl Visits {
     }
 
     fn enter(&mut self, scene: &mut Scene) -> Session {
-        let returning = (self.known > 0 && scene.rng.random_ratio(2, 5))
-            .then(|| scene.rng.random_range(1..=self.known))
-            .filter(|&number| {
+        let returning =
+            (self.known > 0 && scene.rng.random_ratio(2, 5)).then(|| scene.rng.random_range(1..=self.known)).filter(|&number| {
                 let visitor = self.visitor(number);
                 self.open.iter().all(|session| session.visitor != visitor)
             });
@@ -128,18 +113,8 @@ impl Visits {
             id: format!("s-{:x}-{}", now.as_millisecond(), self.opened),
             // Home and device are the visitor's own, the way in is the session's.
             market: usize::from(number % 10 >= 7),
-            platform: ["web", "ios", "android", "web", "ios", "web", "android"]
-                [number as usize % 7],
-            channel: weighted(
-                &mut scene.rng,
-                [
-                    ("direct", 34),
-                    ("search", 30),
-                    ("email", 14),
-                    ("social", 14),
-                    ("affiliate", 8),
-                ],
-            ),
+            platform: ["web", "ios", "android", "web", "ios", "web", "android"][number as usize % 7],
+            channel: weighted(&mut scene.rng, [("direct", 34), ("search", 30), ("email", 14), ("social", 14), ("affiliate", 8)]),
             viewed: None,
             cart: Vec::new(),
             at_checkout: false,
@@ -180,10 +155,7 @@ impl Session {
 
     fn next_step(&self, scene: &mut Scene) -> Step {
         if self.at_checkout {
-            return weighted(
-                &mut scene.rng,
-                [(Step::Purchase, 72), (Step::View, 8), (Step::Leave, 20)],
-            );
+            return weighted(&mut scene.rng, [(Step::Purchase, 72), (Step::View, 8), (Step::Leave, 20)]);
         }
         let may_add = self.viewed.is_some() && self.cart.len() < CART_LINES_MAX;
         let has_cart = !self.cart.is_empty();
@@ -247,13 +219,7 @@ impl Session {
         events
     }
 
-    fn recorded(
-        &mut self,
-        scene: &mut Scene,
-        action: &str,
-        product: Option<usize>,
-        value: Option<String>,
-    ) -> Value {
+    fn recorded(&mut self, scene: &mut Scene, action: &str, product: Option<usize>, value: Option<String>) -> Value {
         self.steps += 1;
         self.last = scene.writer.now();
         let mut data = json!({

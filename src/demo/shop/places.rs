@@ -10,24 +10,9 @@ pub(super) struct Market {
 }
 
 pub(super) const MARKETS: [Market; 3] = [
-    Market {
-        name: "DE",
-        currency: "EUR",
-        price_percent: 100,
-        cents_below: 1,
-    },
-    Market {
-        name: "AT",
-        currency: "EUR",
-        price_percent: 101,
-        cents_below: 1,
-    },
-    Market {
-        name: "CH",
-        currency: "CHF",
-        price_percent: 112,
-        cents_below: 5,
-    },
+    Market { name: "DE", currency: "EUR", price_percent: 100, cents_below: 1 },
+    Market { name: "AT", currency: "EUR", price_percent: 101, cents_below: 1 },
+    Market { name: "CH", currency: "CHF", price_percent: 112, cents_below: 5 },
 ];
 
 pub(super) struct Location {
@@ -37,24 +22,9 @@ pub(super) struct Location {
 }
 
 pub(super) const LOCATIONS: [Location; 5] = [
-    Location {
-        name: "BER-1",
-        market: 0,
-    },
-    Location {
-        name: "MUC-1",
-        market: 0,
-    },
-    Location {
-        name: "HAM-1",
-        market: 0,
-    },
-    Location {
-        name: "VIE-1",
-        market: 1,
-    },
-    Location {
-        name: "ZRH-1",
-        market: 2,
-    },
+    Location { name: "BER-1", market: 0 },
+    Location { name: "MUC-1", market: 0 },
+    Location { name: "HAM-1", market: 0 },
+    Location { name: "VIE-1", market: 1 },
+    Location { name: "ZRH-1", market: 2 },
 ];

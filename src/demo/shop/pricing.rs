@@ -50,21 +50,11 @@ impl Prices {
         let price = |cents: u32, market: usize, rng: &mut ChaCha8Rng| {
             let percent = MARKETS[market].price_percent + rng.random_range(0..4);
             let start = rounded(cents * percent / 100, market);
-            Price {
-                start,
-                list: start,
-                amount: start,
-            }
+            Price { start, list: start, amount: start }
         };
-        let prices = catalogue
-            .products()
-            .iter()
-            .map(|product| std::array::from_fn(|market| price(product.cents, market, rng)))
-            .collect();
-        let mut shop = Self {
-            prices,
-            promotions: VecDeque::with_capacity(PROMOTIONS_MAX),
-        };
+        let prices =
+            catalogue.products().iter().map(|product| std::array::from_fn(|market| price(product.cents, market, rng))).collect();
+        let mut shop = Self { prices, promotions: VecDeque::with_capacity(PROMOTIONS_MAX) };
         for _ in 0..PROMOTIONS_AT_OPENING {
             let product = catalogue.popular(rng);
             shop.promote(product, rng);
@@ -79,16 +69,11 @@ impl Prices {
 
     /// A promotion begins or ends, or a list price moves; `None` when no draw could change anything.
     pub(super) fn change(&mut self, scene: &mut Scene) -> Option<Value> {
-        let (product, market) = match weighted(
-            &mut scene.rng,
-            [(Move::Promote, 42), (Move::Restore, 30), (Move::Drift, 28)],
-        ) {
-            Move::Promote if self.promotions.len() < PROMOTIONS_MAX => {
-                (0..TRIES).find_map(|_| {
-                    let product = scene.popular();
-                    self.promote(product, &mut scene.rng)
-                })?
-            }
+        let (product, market) = match weighted(&mut scene.rng, [(Move::Promote, 42), (Move::Restore, 30), (Move::Drift, 28)]) {
+            Move::Promote if self.promotions.len() < PROMOTIONS_MAX => (0..TRIES).find_map(|_| {
+                let product = scene.popular();
+                self.promote(product, &mut scene.rng)
+            })?,
             Move::Promote | Move::Restore => self.restore()?,
             Move::Drift => (0..TRIES).find_map(|_| {
                 let product = scene.popular();
@@ -120,10 +105,7 @@ impl Prices {
 
     fn promote(&mut self, product: usize, rng: &mut ChaCha8Rng) -> Option<(usize, usize)> {
         let market = rng.random_range(0..MARKETS.len());
-        let percent = weighted(
-            rng,
-            [(90, 20), (85, 20), (80, 30), (75, 15), (60, 10), (50, 5)],
-        );
+        let percent = weighted(rng, [(90, 20), (85, 20), (80, 30), (75, 15), (60, 10), (50, 5)]);
         let price = &mut self.prices[product][market];
         let lowered = rounded(price.list * percent / 100, market);
         if price.is_promoted() || lowered >= price.list {

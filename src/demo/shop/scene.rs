@@ -23,8 +23,7 @@ impl Scene {
 
     /// An event about one product; its SKU is the subject.
     pub(super) fn about(&mut self, product: usize, kind: &str, data: Value) -> Value {
-        self.writer
-            .event(kind, &self.catalogue.products()[product].sku, data)
+        self.writer.event(kind, &self.catalogue.products()[product].sku, data)
     }
 
     /// The catalogue entry of a product.
@@ -59,12 +58,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(run: &str) -> Self {
-        Self {
-            source: format!("/demo/shop/{run}"),
-            written: 0,
-            clock: Timestamp::MIN,
-            time: String::new(),
-        }
+        Self { source: format!("/demo/shop/{run}"), written: 0, clock: Timestamp::MIN, time: String::new() }
     }
 
     pub(super) fn advance(&mut self, now: Timestamp) {

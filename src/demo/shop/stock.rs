@@ -53,29 +53,15 @@ impl Stock {
         let shelf = |demand: u32, rng: &mut ChaCha8Rng| {
             let capacity = 14 + demand / 6 + rng.random_range(0..10);
             let on_hand = rng.random_range(0..=capacity);
-            Shelf {
-                on_hand,
-                reserved: rng.random_range(0..=on_hand / 6),
-                capacity,
-            }
+            Shelf { on_hand, reserved: rng.random_range(0..=on_hand / 6), capacity }
         };
-        let shelves = catalogue
-            .demand()
-            .into_iter()
-            .map(|demand| std::array::from_fn(|_| shelf(demand, rng)))
-            .collect();
-        Self {
-            shelves,
-            undoable: VecDeque::with_capacity(UNDOABLE_MAX),
-        }
+        let shelves = catalogue.demand().into_iter().map(|demand| std::array::from_fn(|_| shelf(demand, rng))).collect();
+        Self { shelves, undoable: VecDeque::with_capacity(UNDOABLE_MAX) }
     }
 
     /// A receipt at a till: mostly one product, sometimes a second. Never empty: bare shelves are filled instead.
     pub(super) fn receipt(&mut self, scene: &mut Scene) -> Vec<Value> {
-        let location = weighted(
-            &mut scene.rng,
-            [(0, 30), (1, 20), (2, 20), (3, 16), (4, 14)],
-        );
+        let location = weighted(&mut scene.rng, [(0, 30), (1, 20), (2, 20), (3, 16), (4, 14)]);
         let lines = weighted(&mut scene.rng, [(1, 88), (2, 12)]);
         let mut events = Vec::with_capacity(lines);
         let mut last = scene.popular();
@@ -85,12 +71,7 @@ impl Stock {
                 let wanted = weighted(&mut scene.rng, [(1, 62), (2, 24), (3, 9), (4, 5)]);
                 let units = available.min(wanted);
                 let event = self.sell(scene, last, location, units);
-                self.remember(Sale {
-                    id: id_of(&event).to_owned(),
-                    product: last,
-                    location,
-                    units,
-                });
+                self.remember(Sale { id: id_of(&event).to_owned(), product: last, location, units });
                 events.push(event);
                 if events.len() == lines {
                     break;
@@ -116,13 +97,7 @@ impl Stock {
     }
 
     /// Takes sold units, at most those available, off a shelf.
-    pub(super) fn sell(
-        &mut self,
-        scene: &mut Scene,
-        product: usize,
-        location: usize,
-        units: u32,
-    ) -> Value {
+    pub(super) fn sell(&mut self, scene: &mut Scene, product: usize, location: usize, units: u32) -> Value {
         let shelf = &mut self.shelves[product][location];
         debug_assert!(units <= shelf.available(), "more sold than stands there");
         shelf.on_hand -= units;
@@ -149,8 +124,7 @@ impl Stock {
         shelf.on_hand = shelf.on_hand.saturating_sub(missing);
         shelf.reserved = scene.rng.random_range(0..=shelf.on_hand / 6);
         // Whether an undone sale moves a count taken after it is the reader's question, not one to put by chance.
-        self.undoable
-            .retain(|sale| (sale.product, sale.location) != (product, location));
+        self.undoable.retain(|sale| (sale.product, sale.location) != (product, location));
         self.counted(scene, product, location)
     }
 
@@ -190,10 +164,7 @@ impl Stock {
 
     fn deliver(&mut self, scene: &mut Scene, product: usize, location: usize) -> Value {
         let shelf = &mut self.shelves[product][location];
-        let units = scene
-            .rng
-            .random_range(shelf.capacity / 5..=shelf.capacity / 2)
-            .max(6);
+        let units = scene.rng.random_range(shelf.capacity / 5..=shelf.capacity / 2).max(6);
         shelf.on_hand += units;
         adjusted(scene, product, location, i64::from(units), "restock")
     }

@@ -42,16 +42,11 @@ fn events(shop: &mut Shop, ticks: usize) -> Vec<Value> {
 }
 
 fn text<'a>(event: &'a Value, field: &str) -> &'a str {
-    event[field]
-        .as_str()
-        .unwrap_or_else(|| panic!("{field} in {event}"))
+    event[field].as_str().unwrap_or_else(|| panic!("{field} in {event}"))
 }
 
 fn bytes(seed: u64) -> String {
-    events(&mut shop(seed), 5_000)
-        .iter()
-        .map(|event| format!("{event}\n"))
-        .collect()
+    events(&mut shop(seed), 5_000).iter().map(|event| format!("{event}\n")).collect()
 }
 
 #[test]
@@ -107,10 +102,7 @@ fn fields(kind: &str) -> (&'static [&'static str], &'static [&'static str]) {
         "inventory.counted" => (&["sku", "location", "onHand", "reserved"], &[]),
         "inventory.adjusted" => (&["sku", "location", "delta", "reason"], &[]),
         "price.set" => (&["sku", "market", "currency", "amount"], &["listAmount"]),
-        "journey.recorded" => (
-            &["visitor", "session", "action", "dimensions"],
-            &["sku", "brand", "value"],
-        ),
+        "journey.recorded" => (&["visitor", "session", "action", "dimensions"], &["sku", "brand", "value"]),
         "event.compensated" => (&["compensates", "reason"], &[]),
         other => panic!("a type of its own: {other}"),
     }
@@ -138,10 +130,7 @@ fn every_event_is_whole() {
             assert!(!data[name].is_null(), "{name} in {event}");
         }
         for name in data.as_object().unwrap().keys() {
-            assert!(
-                must.contains(&name.as_str()) || may.contains(&name.as_str()),
-                "{name} in {event}"
-            );
+            assert!(must.contains(&name.as_str()) || may.contains(&name.as_str()), "{name} in {event}");
         }
         match kind {
             "journey.recorded" => assert_eq!(data["visitor"], event["subject"]),
@@ -176,10 +165,7 @@ fn the_mix_is_that_of_a_shop() {
         ("catalog.product.upserted", 1, 9),
     ] {
         let share = permille(kind);
-        assert!(
-            (least..=most).contains(&share),
-            "{kind} {share}‰ of {counts:?}"
-        );
+        assert!((least..=most).contains(&share), "{kind} {share}‰ of {counts:?}");
     }
 }
 
@@ -187,39 +173,18 @@ fn the_mix_is_that_of_a_shop() {
 fn the_opening_names_everything_once_and_the_example_exists() {
     let mut shop = shop(61);
     let skus: Vec<String> = shop.skus().map(str::to_owned).collect();
-    let Example {
-        sku,
-        location,
-        market,
-        brand,
-    } = shop.example();
+    let Example { sku, location, market, brand } = shop.example();
     let opening = shop.opening(start());
     assert_eq!(skus.len(), 320);
     assert_eq!(opening.len(), 320 * (1 + 5 + 3));
     let of = |field: &str| -> BTreeSet<String> {
-        opening
-            .iter()
-            .filter_map(|event| event["data"][field].as_str())
-            .map(str::to_owned)
-            .collect()
+        opening.iter().filter_map(|event| event["data"][field].as_str()).map(str::to_owned).collect()
     };
     assert_eq!(of("sku"), skus.into_iter().collect());
     assert_eq!(of("title").len(), 320);
-    assert_eq!(
-        (
-            of("brand").len(),
-            of("supplier").len(),
-            of("category").len()
-        ),
-        (24, 10, 8)
-    );
-    let has = |fields: &[(&str, &str)]| {
-        opening.iter().any(|event| {
-            fields
-                .iter()
-                .all(|(name, value)| event["data"][name] == *value)
-        })
-    };
+    assert_eq!((of("brand").len(), of("supplier").len(), of("category").len()), (24, 10, 8));
+    let has =
+        |fields: &[(&str, &str)]| opening.iter().any(|event| fields.iter().all(|(name, value)| event["data"][name] == *value));
     assert!(has(&[("sku", &sku), ("brand", brand)]));
     assert!(has(&[("sku", &sku), ("location", location)]));
     assert!(has(&[("sku", &sku), ("market", market)]));
@@ -229,8 +194,6 @@ fn the_opening_names_everything_once_and_the_example_exists() {
 fn time_never_runs_back() {
     let mut shop = shop(71);
     shop.opening(start());
-    let event = shop
-        .tick(start() - SignedDuration::from_hours(1))
-        .swap_remove(0);
+    let event = shop.tick(start() - SignedDuration::from_hours(1)).swap_remove(0);
     assert_eq!(text(&event, "time"), "2026-11-03T08:00:00.000Z");
 }

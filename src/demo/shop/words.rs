@@ -39,18 +39,8 @@ const fn brand(name: &'static str, supplier: &'static str) -> Brand {
     Brand { name, supplier }
 }
 
-const fn good(
-    name: &'static str,
-    sizes: &'static [&'static str],
-    cents_min: u32,
-    cents_max: u32,
-) -> Good {
-    Good {
-        name,
-        sizes,
-        cents_min,
-        cents_max,
-    }
+const fn good(name: &'static str, sizes: &'static [&'static str], cents_min: u32, cents_max: u32) -> Good {
+    Good { name, sizes, cents_min, cents_max }
 }
 
 const WEIGHTS: &[&str] = &["250 g", "400 g", "500 g", "1 kg"];
@@ -69,19 +59,8 @@ pub(super) static CATEGORIES: [Category; 8] = [
     Category {
         name: "groceries",
         renewed: "new recipe",
-        brands: [
-            brand("Brundlow", HAVELSPEICHER),
-            brand("Pommerly", HAVELSPEICHER),
-            brand("Oskenfeld", ROSSKAMP),
-        ],
-        adjectives: [
-            "Organic",
-            "Classic",
-            "Farmhouse",
-            "Wholesome",
-            "Fine",
-            "Everyday",
-        ],
+        brands: [brand("Brundlow", HAVELSPEICHER), brand("Pommerly", HAVELSPEICHER), brand("Oskenfeld", ROSSKAMP)],
+        adjectives: ["Organic", "Classic", "Farmhouse", "Wholesome", "Fine", "Everyday"],
         goods: [
             good("Muesli", WEIGHTS, 249, 699),
             good("Rolled Oats", WEIGHTS, 99, 299),
@@ -98,11 +77,7 @@ pub(super) static CATEGORIES: [Category; 8] = [
     Category {
         name: "beverages",
         renewed: "new bottle",
-        brands: [
-            brand("Quillmere", ALPENQUELL),
-            brand("Zimbral", ALPENQUELL),
-            brand("Tarnholt", ROSSKAMP),
-        ],
+        brands: [brand("Quillmere", ALPENQUELL), brand("Zimbral", ALPENQUELL), brand("Tarnholt", ROSSKAMP)],
         adjectives: ["Original", "Mild", "Alpine", "Sparkling", "Garden", "Sunny"],
         goods: [
             good("Apple Juice", BOTTLES, 149, 399),
@@ -120,19 +95,8 @@ pub(super) static CATEGORIES: [Category; 8] = [
     Category {
         name: "household",
         renewed: "improved",
-        brands: [
-            brand("Klarwick", ELBMAGAZIN),
-            brand("Ombelline", ELBMAGAZIN),
-            brand("Tidewren", SUNDERMARK),
-        ],
-        adjectives: [
-            "Sturdy",
-            "Compact",
-            "Natural",
-            "Family",
-            "Nordic",
-            "Practical",
-        ],
+        brands: [brand("Klarwick", ELBMAGAZIN), brand("Ombelline", ELBMAGAZIN), brand("Tidewren", SUNDERMARK)],
+        adjectives: ["Sturdy", "Compact", "Natural", "Family", "Nordic", "Practical"],
         goods: [
             good("Storage Box", SETS, 599, 2499),
             good("Kitchen Towel", SETS, 299, 1299),
@@ -149,11 +113,7 @@ pub(super) static CATEGORIES: [Category; 8] = [
     Category {
         name: "electronics",
         renewed: "2nd generation",
-        brands: [
-            brand("Voltarre", SPREEFUNK),
-            brand("Nexquill", SPREEFUNK),
-            brand("Hexandor", SUNDERMARK),
-        ],
+        brands: [brand("Voltarre", SPREEFUNK), brand("Nexquill", SPREEFUNK), brand("Hexandor", SUNDERMARK)],
         adjectives: ["Slim", "Wireless", "Travel", "Studio", "Urban", "Smart"],
         goods: [
             good("Headphones", COLOURS, 3999, 24999),
@@ -171,14 +131,8 @@ pub(super) static CATEGORIES: [Category; 8] = [
     Category {
         name: "apparel",
         renewed: "new cut",
-        brands: [
-            brand("Lindmarrow", ISARZWIRN),
-            brand("Ardenvane", ISARZWIRN),
-            brand("Fjellwick", NORDKONTOR),
-        ],
-        adjectives: [
-            "Relaxed", "Merino", "Everyday", "Striped", "Harbour", "Soft",
-        ],
+        brands: [brand("Lindmarrow", ISARZWIRN), brand("Ardenvane", ISARZWIRN), brand("Fjellwick", NORDKONTOR)],
+        adjectives: ["Relaxed", "Merino", "Everyday", "Striped", "Harbour", "Soft"],
         goods: [
             good("T-Shirt", CLOTHES, 1299, 3499),
             good("Sweater", CLOTHES, 3999, 11999),
@@ -195,21 +149,12 @@ pub(super) static CATEGORIES: [Category; 8] = [
     Category {
         name: "toys",
         renewed: "new edition",
-        brands: [
-            brand("Wobbleton", DONAUKISTE),
-            brand("Pipkinlot", DONAUKISTE),
-            brand("Trundlebee", SUNDERMARK),
-        ],
+        brands: [brand("Wobbleton", DONAUKISTE), brand("Pipkinlot", DONAUKISTE), brand("Trundlebee", SUNDERMARK)],
         adjectives: ["Cheerful", "Colourful", "Little", "Magic", "Jolly", "Giant"],
         goods: [
             good("Train Set", AGES, 1999, 7999),
             good("Building Blocks", AGES, 1499, 5999),
-            good(
-                "Puzzle",
-                &["60 pieces", "200 pieces", "500 pieces"],
-                799,
-                2499,
-            ),
+            good("Puzzle", &["60 pieces", "200 pieces", "500 pieces"], 799, 2499),
             good("Plush Bear", &["20 cm", "35 cm", "60 cm"], 1299, 4999),
             good("Memory Game", AGES, 899, 2299),
             good("Marble Run", AGES, 2499, 7999),
@@ -222,14 +167,8 @@ pub(super) static CATEGORIES: [Category; 8] = [
     Category {
         name: "garden",
         renewed: "improved",
-        brands: [
-            brand("Mossgather", LIMMATGARTEN),
-            brand("Rankelhof", LIMMATGARTEN),
-            brand("Dewharrow", NORDKONTOR),
-        ],
-        adjectives: [
-            "Hardy", "Cottage", "Balcony", "Classic", "Rustic", "Heritage",
-        ],
+        brands: [brand("Mossgather", LIMMATGARTEN), brand("Rankelhof", LIMMATGARTEN), brand("Dewharrow", NORDKONTOR)],
+        adjectives: ["Hardy", "Cottage", "Balcony", "Classic", "Rustic", "Heritage"],
         goods: [
             good("Watering Can", &["5 l", "10 l"], 999, 3499),
             good("Plant Pot", &["14 cm", "20 cm", "30 cm"], 499, 2999),
@@ -246,11 +185,7 @@ pub(super) static CATEGORIES: [Category; 8] = [
     Category {
         name: "care",
         renewed: "new formula",
-        brands: [
-            brand("Sylvarelle", ROSSKAMP),
-            brand("Morrowmint", NORDKONTOR),
-            brand("Belacquor", SUNDERMARK),
-        ],
+        brands: [brand("Sylvarelle", ROSSKAMP), brand("Morrowmint", NORDKONTOR), brand("Belacquor", SUNDERMARK)],
         adjectives: ["Gentle", "Fresh", "Lavender", "Sensitive", "Daily", "Pure"],
         goods: [
             good("Hand Cream", TUBES, 199, 699),

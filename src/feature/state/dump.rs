@@ -53,42 +53,51 @@ pub(in crate::feature) fn dump<'a>(products: impl Iterator<Item = (&'a Arc<str>,
     for (sku, product) in products {
         for entry in product.details.timeline() {
             let details = &entry.value;
-            line(&mut out, &Catalog {
-                kind: "catalog",
-                sku,
-                title: &details.title,
-                brand: &details.brand,
-                category: &details.category,
-                supplier: &details.supplier,
-                version: entry.rank.version,
-                time: entry.rank.time.timestamp().to_string(),
-            })?;
+            line(
+                &mut out,
+                &Catalog {
+                    kind: "catalog",
+                    sku,
+                    title: &details.title,
+                    brand: &details.brand,
+                    category: &details.category,
+                    supplier: &details.supplier,
+                    version: entry.rank.version,
+                    time: entry.rank.time.timestamp().to_string(),
+                },
+            )?;
         }
         for (location, stock) in &product.stock {
             let level = stock.level();
-            line(&mut out, &Inventory {
-                kind: "inventory",
-                sku,
-                location,
-                on_hand: level.on_hand,
-                reserved: level.reserved,
-                version: stock.version(),
-                time: level.updated_at.timestamp().to_string(),
-            })?;
+            line(
+                &mut out,
+                &Inventory {
+                    kind: "inventory",
+                    sku,
+                    location,
+                    on_hand: level.on_hand,
+                    reserved: level.reserved,
+                    version: stock.version(),
+                    time: level.updated_at.timestamp().to_string(),
+                },
+            )?;
         }
         for (market, prices) in &product.prices {
             for entry in prices.timeline() {
-                line(&mut out, &Price {
-                    kind: "price",
-                    sku,
-                    market,
-                    currency: &entry.value.currency,
-                    amount: entry.value.amount.to_string(),
-                    list_amount: entry.value.list_amount.map(|amount| amount.to_string()),
-                    version: entry.rank.version,
-                    time: entry.rank.time.timestamp().to_string(),
-                    valid_from: entry.from.map(|from| from.timestamp().to_string()),
-                })?;
+                line(
+                    &mut out,
+                    &Price {
+                        kind: "price",
+                        sku,
+                        market,
+                        currency: &entry.value.currency,
+                        amount: entry.value.amount.to_string(),
+                        list_amount: entry.value.list_amount.map(|amount| amount.to_string()),
+                        version: entry.rank.version,
+                        time: entry.rank.time.timestamp().to_string(),
+                        valid_from: entry.from.map(|from| from.timestamp().to_string()),
+                    },
+                )?;
             }
         }
     }

@@ -41,7 +41,8 @@ impl<V> Register<V> {
 
     /// The value in force at `now`.
     pub(in crate::feature) fn in_force(&self, now: Micros) -> Option<&Entry<V>> {
-        let begun = self.timeline.iter().map(|&place| &self.entries[place]).take_while(|entry| entry.from.is_none_or(|from| from <= now));
+        let begun =
+            self.timeline.iter().map(|&place| &self.entries[place]).take_while(|entry| entry.from.is_none_or(|from| from <= now));
         begun.last()
     }
 

@@ -15,18 +15,10 @@ fn stock_folded_from_the_events_never_goes_below_zero() {
         let (mut sold_out, mut undone) = (0, 0);
         for event in events(&mut shop(seed), TICKS) {
             let data = &event["data"];
-            let shelf = || {
-                (
-                    text(data, "sku").to_owned(),
-                    text(data, "location").to_owned(),
-                )
-            };
+            let shelf = || (text(data, "sku").to_owned(), text(data, "location").to_owned());
             let (shelf, on_hand, reserved) = match text(&event, "type") {
                 "inventory.counted" => {
-                    let count = (
-                        data["onHand"].as_i64().unwrap(),
-                        data["reserved"].as_i64().unwrap(),
-                    );
+                    let count = (data["onHand"].as_i64().unwrap(), data["reserved"].as_i64().unwrap());
                     shelves.insert(shelf(), count);
                     (shelf(), count.0, count.1)
                 }
@@ -36,16 +28,11 @@ fn stock_folded_from_the_events_never_goes_below_zero() {
                     assert!(delta >= -9, "a sale, not a clearance: {event}");
                     let place = shelves.get_mut(&shelf()).expect("counted before");
                     place.0 += delta;
-                    adjusted.insert(
-                        text(&event, "id").to_owned(),
-                        (shelf(), delta, text(&event, "subject").to_owned()),
-                    );
+                    adjusted.insert(text(&event, "id").to_owned(), (shelf(), delta, text(&event, "subject").to_owned()));
                     (shelf(), place.0, place.1)
                 }
                 "event.compensated" => {
-                    let (shelf, delta, subject) = adjusted
-                        .remove(text(data, "compensates"))
-                        .expect("undone once");
+                    let (shelf, delta, subject) = adjusted.remove(text(data, "compensates")).expect("undone once");
                     assert_eq!(subject, text(&event, "subject"));
                     undone += 1;
                     let place = shelves.get_mut(&shelf).unwrap();
@@ -54,17 +41,11 @@ fn stock_folded_from_the_events_never_goes_below_zero() {
                 }
                 _ => continue,
             };
-            assert!(
-                0 <= reserved && reserved <= on_hand,
-                "{shelf:?}: {on_hand}, {reserved} reserved, after {event}"
-            );
+            assert!(0 <= reserved && reserved <= on_hand, "{shelf:?}: {on_hand}, {reserved} reserved, after {event}");
             assert!(on_hand < 500, "{shelf:?} overflows: {on_hand}");
             sold_out += usize::from(on_hand == reserved);
         }
-        assert!(
-            undone > 50 && sold_out > 100,
-            "{undone} undone, {sold_out} sold out"
-        );
+        assert!(undone > 50 && sold_out > 100, "{undone} undone, {sold_out} sold out");
     }
 }
 
@@ -72,12 +53,7 @@ fn stock_folded_from_the_events_never_goes_below_zero() {
 fn cents(amount: &str) -> u64 {
     let (whole, part) = amount.split_once('.').unwrap();
     assert!(part.len() == 2 && !whole.is_empty(), "{amount}");
-    assert!(
-        format!("{whole}{part}")
-            .bytes()
-            .all(|digit| digit.is_ascii_digit()),
-        "{amount}"
-    );
+    assert!(format!("{whole}{part}").bytes().all(|digit| digit.is_ascii_digit()), "{amount}");
     whole.parse::<u64>().unwrap() * 100 + part.parse::<u64>().unwrap()
 }
 
@@ -92,17 +68,11 @@ fn prices_are_exact_decimals_and_promotions_end() {
         }
         let amount = cents(text(data, "amount"));
         let list = data["listAmount"].as_str().map(cents);
-        assert!(
-            amount > 0 && list.is_none_or(|list| amount < list),
-            "{event}"
-        );
+        assert!(amount > 0 && list.is_none_or(|list| amount < list), "{event}");
         let franc = text(data, "market") == "CH";
         assert_eq!(text(data, "currency"), if franc { "CHF" } else { "EUR" });
         assert_eq!(amount % 10, if franc { 5 } else { 9 }, "{event}");
-        let key = (
-            text(data, "sku").to_owned(),
-            text(data, "market").to_owned(),
-        );
+        let key = (text(data, "sku").to_owned(), text(data, "market").to_owned());
         let before = prices.insert(key, (amount, list));
         assert_ne!(before, Some((amount, list)), "nothing moved: {event}");
         if let Some((_, Some(old_list))) = before {
@@ -111,10 +81,7 @@ fn prices_are_exact_decimals_and_promotions_end() {
         }
     }
     let running = prices.values().filter(|(_, list)| list.is_some()).count();
-    assert!(
-        restored > 100 && running <= PROMOTIONS_MAX,
-        "{restored} ended, {running} run"
-    );
+    assert!(restored > 100 && running <= PROMOTIONS_MAX, "{restored} ended, {running} run");
 }
 
 #[test]
@@ -133,23 +100,13 @@ fn journeys_make_sense_and_each_purchase_brings_its_sale() {
             let data = &event["data"];
             let (session, action) = (text(data, "session"), text(data, "action"));
             *actions.entry(action.to_owned()).or_insert(0) += 1;
-            let visitor = visitors
-                .entry(session.to_owned())
-                .or_insert_with(|| text(data, "visitor").to_owned());
+            let visitor = visitors.entry(session.to_owned()).or_insert_with(|| text(data, "visitor").to_owned());
             assert_eq!(visitor, text(data, "visitor"), "one session, one visitor");
             assert!(!text(&data["dimensions"], "platform").is_empty());
             assert!(!text(&data["dimensions"], "channel").is_empty());
             assert_eq!(data["value"].is_string(), action == "purchase", "{event}");
-            assert_eq!(
-                data["sku"].is_string(),
-                !["search", "checkout"].contains(&action),
-                "{event}"
-            );
-            assert_eq!(
-                data["sku"].is_string(),
-                data["brand"].is_string(),
-                "{event}"
-            );
+            assert_eq!(data["sku"].is_string(), !["search", "checkout"].contains(&action), "{event}");
+            assert_eq!(data["sku"].is_string(), data["brand"].is_string(), "{event}");
             let cart = carts.entry(session.to_owned()).or_default();
             match action {
                 "add_to_cart" => _ = cart.insert(text(data, "sku").to_owned(), true),
@@ -171,15 +128,9 @@ fn journeys_make_sense_and_each_purchase_brings_its_sale() {
         }
     }
     assert_eq!(actions.len(), 6, "{actions:?}");
-    assert!(
-        actions["purchase"] > 500 && actions["checkout"] > actions["purchase"] / 2,
-        "{actions:?}"
-    );
+    assert!(actions["purchase"] > 500 && actions["checkout"] > actions["purchase"] / 2, "{actions:?}");
     let everyone: HashSet<&String> = visitors.values().collect();
-    assert!(
-        everyone.len() < visitors.len() && everyone.len() > 1_000,
-        "some return"
-    );
+    assert!(everyone.len() < visitors.len() && everyone.len() > 1_000, "some return");
 }
 
 #[test]

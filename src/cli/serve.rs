@@ -1,0 +1,54 @@
+//! `tollgate serve`.
+
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::context::Context;
+use crate::serve;
+
+#[derive(Args)]
+pub(super) struct Serve {
+    /// What this process does. The embedded parts need all of it in one.
+    #[arg(long, value_enum, default_value_t = Role::All)]
+    role: Role,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Role {
+    All,
+    Gateway,
+    Projector,
+}
+
+impl Serve {
+    pub(super) async fn run(self, context: Context) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.role == Role::All,
+            "with the embedded event log and feature store one process does everything: leave out --role"
+        );
+        let mut stop = Stop::new()?;
+        let running = serve::start(context.settings).await?;
+        stop.asked().await;
+        running.stop().await
+    }
+}
+
+/// Ctrl-C, or what a supervisor sends.
+pub(super) struct Stop {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Returns when the process was asked to stop.
+    pub(super) async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

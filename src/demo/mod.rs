@@ -1,0 +1,9 @@
+//! The demo: a lifelike shop on one machine, with plans, two partners and their keys.
+
+mod feed;
+mod setup;
+
+pub mod shop;
+
+pub use feed::{Feed, opening};
+pub use setup::{Example, Ready, set_up};
