@@ -164,8 +164,9 @@ impl Settings {
             let text =
                 std::fs::read_to_string(file).with_context(|| format!("cannot read the settings file {}", file.display()))?;
             // Parsed here first: figment would word a syntax error without the file's line.
-            toml::from_str::<toml::Table>(&text)
-                .map_err(|error| anyhow::anyhow!("the settings file {} is not TOML: {}", file.display(), one_line(&error)))?;
+            toml::from_str::<toml::Table>(&text).map_err(|error| {
+                anyhow::anyhow!("the settings file {} is not TOML: {}", file.display(), toml_sentence(&text, &error))
+            })?;
             layers = layers.merge(Toml::file_exact(file));
         }
         layers = layers.merge(Env::prefixed("TOLLGATE__").split("__"));
@@ -269,9 +270,14 @@ fn sentence(error: &figment::Error, file: Option<&Path>) -> String {
     }
 }
 
-/// A toml error's message and line on one line.
-pub fn one_line(error: &toml::de::Error) -> String {
-    error.to_string().lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+/// A TOML error on one line: where in `text`, and what.
+pub fn toml_sentence(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+    let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    match line {
+        Some(line) => format!("line {line}: {message}"),
+        None => message,
+    }
 }
 
 #[cfg(test)]

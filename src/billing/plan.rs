@@ -81,7 +81,7 @@ struct File {
 
 /// The plans of a TOML file, checked.
 pub fn parse(text: &str) -> anyhow::Result<Vec<Plan>> {
-    let file: File = toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", crate::config::one_line(&error)))?;
+    let file: File = toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", crate::config::toml_sentence(text, &error)))?;
     ensure!(!file.plan.is_empty(), "it holds no plan: begin one with [[plan]]");
     let mut ids = BTreeSet::new();
     for plan in &file.plan {
@@ -183,12 +183,12 @@ mod tests {
             ("\"0.002\"", "\"-0.002\"", "unit_price"),
             ("\"0.002\"", "\"cheap\"", "no decimal"),
             ("\"0.002\"", "0.002", "expected a string"),
-            ("included = 1000", "included = -1", "included"),
+            ("included = 1000", "included = -1", "line 13: invalid value"),
             ("included = 1000", "colour = 1", "unknown field"),
             ("model = \"per_unit\"", "model = \"free\"", "unknown variant"),
             ("meter = \"inventory\"", "meter = \"weather\"", "unknown variant"),
-            ("[[plan]]", "[[plans]]", "unknown field"),
-            ("[[plan]]", "[[plan", "expected"),
+            ("[[plan]]", "[[tax]]\n[[plan]]", "unknown field"),
+            ("[[plan]]", "[[plan", "line 2"),
         ] {
             assert!(STARTER.contains(from), "{from}");
             let error = format!("{:#}", parse(&STARTER.replacen(from, to, 1)).unwrap_err());
