@@ -2,6 +2,7 @@
 //! opens it where no gateway runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -17,6 +18,9 @@ use crate::projector::{self, Projector};
 use crate::segment::Options;
 use crate::telemetry::Metrics;
 
+/// How long a command waits for the projector, and how often it looks.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+const SETTLE_PAUSE: Duration = Duration::from_millis(5);
 /// Dead letters are few and small.
 const DEAD_LETTER_SEGMENT_BYTES: u64 = 16 << 20;
 
@@ -31,7 +35,7 @@ pub struct Engine {
     clock: Clock,
     metrics: Arc<Metrics>,
     limits: Limits,
-    retention: std::time::Duration,
+    retention: Duration,
     snapshots: std::path::PathBuf,
 }
 
@@ -144,6 +148,24 @@ impl Engine {
     /// Takes lines from the operator's own command.
     pub async fn take(&self, lines: Vec<Line>) -> Result<Report, Refusal> {
         self.ingest.take(lines, None).await
+    }
+
+    /// Waits until everything that is in the log by now is applied; for a command beside a projector that runs.
+    pub async fn settle(&self) -> anyhow::Result<()> {
+        let asked = self.clock.now();
+        let begun = std::time::Instant::now();
+        loop {
+            let standings = self.store.standings().await?;
+            if standings.iter().all(|standing| standing.as_of.is_some_and(|as_of| as_of >= asked)) {
+                return Ok(());
+            }
+            anyhow::ensure!(
+                begun.elapsed() < SETTLE_TIMEOUT,
+                "the projector did not catch up with the event log within {} s: see projector_lag in the metrics",
+                SETTLE_TIMEOUT.as_secs()
+            );
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
     }
 
     /// The canonical dump.

@@ -73,6 +73,10 @@ impl Control {
         self.json(Method::POST, "/deadletters/retry", &ids).await
     }
 
+    pub(super) async fn settle(&self) -> anyhow::Result<()> {
+        self.ask(Method::POST, "/settle", &[], Vec::new()).await.map(drop)
+    }
+
     pub(super) async fn dump(&self) -> anyhow::Result<String> {
         Ok(String::from_utf8(self.ask(Method::GET, "/features/dump", &[], Vec::new()).await?)?)
     }

@@ -138,11 +138,13 @@ async fn take(reached: &Reached, chunk: Vec<Line>) -> anyhow::Result<Report> {
     }
 }
 
-/// Without a gateway, this command applies what it appended, and leaves a snapshot.
+/// Returns when queries see what was appended. Without a gateway, this command applies it, and leaves a snapshot.
 async fn finish(reached: Reached) -> anyhow::Result<()> {
-    if let Reached::Here(engine, _folder) = reached {
-        engine.catch_up().await?;
-        engine.checkpoint().await?;
+    match reached {
+        Reached::There(control) => control.settle().await,
+        Reached::Here(engine, _folder) => {
+            engine.catch_up().await?;
+            engine.checkpoint().await
+        }
     }
-    Ok(())
 }

@@ -39,6 +39,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/ingest", post(ingest))
         .route("/deadletters", get(dead_letters).post(keep_letters))
         .route("/deadletters/retry", post(retry))
+        .route("/settle", post(settle))
         .route("/features/dump", get(dump))
         .route("/replay", post(replay))
         .route("/ship", post(ship))
@@ -85,7 +86,12 @@ async fn retry(State(app): State<Arc<App>>, Json(ids): Json<Vec<u64>>) -> Result
     Ok(Json(app.engine.retry(&ids).await?).into_response())
 }
 
+async fn settle(State(app): State<Arc<App>>) -> Result<(), Failed> {
+    Ok(app.engine.settle().await?)
+}
+
 async fn dump(State(app): State<Arc<App>>) -> Result<Body, Failed> {
+    app.engine.settle().await?;
     Ok(Body::from(app.engine.dump().await?))
 }
 

@@ -118,9 +118,31 @@ pub(super) struct Product {
     pub(super) as_of: Micros,
 }
 
+// A resolver that may fail returns Option<Result<…>>: the engine leaves the field of a failed Result<Option<…>> out of the
+// answer, where the specification wants null.
 impl Product {
     fn freshness(&self, asker: &Asker) -> Freshness {
         Freshness { as_of: self.as_of, now: asker.now }
+    }
+
+    fn price_in(&self, ctx: &Context<'_>, market: String) -> async_graphql::Result<Option<Price>> {
+        let asker = Asker::of(ctx)?;
+        asker.entitled(metering::Product::Pricing)?;
+        let place = self.read.markets.iter().position(|read| *read == market);
+        let price = place.and_then(|place| self.found.prices.get(place).copied().flatten());
+        let Some(price) = price.filter(|_| asker.scope().has_market(&market)) else { return Ok(None) };
+        Metered::of(ctx)?.count(metering::Product::Pricing, ctx.path_node.as_ref());
+        Ok(Some(Price { market, price, freshness: self.freshness(asker) }))
+    }
+
+    fn stock_at(&self, ctx: &Context<'_>, location: String) -> async_graphql::Result<Option<Inventory>> {
+        let asker = Asker::of(ctx)?;
+        asker.entitled(metering::Product::Inventory)?;
+        let place = self.read.locations.iter().position(|read| *read == location);
+        let level = place.and_then(|place| self.found.stock.get(place).copied().flatten());
+        let Some(level) = level.filter(|_| asker.scope().has_location(&location)) else { return Ok(None) };
+        Metered::of(ctx)?.count(metering::Product::Inventory, ctx.path_node.as_ref());
+        Ok(Some(Inventory { location, level, freshness: self.freshness(asker) }))
     }
 }
 
@@ -158,14 +180,8 @@ impl Product {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The location, as the stream names it.")] location: String,
-    ) -> async_graphql::Result<Option<Inventory>> {
-        let asker = Asker::of(ctx)?;
-        asker.entitled(metering::Product::Inventory)?;
-        let place = self.read.locations.iter().position(|read| *read == location);
-        let level = place.and_then(|place| self.found.stock.get(place).copied().flatten());
-        let Some(level) = level.filter(|_| asker.scope().has_location(&location)) else { return Ok(None) };
-        Metered::of(ctx)?.count(metering::Product::Inventory, ctx.path_node.as_ref());
-        Ok(Some(Inventory { location, level, freshness: self.freshness(asker) }))
+    ) -> Option<async_graphql::Result<Inventory>> {
+        self.stock_at(ctx, location).transpose()
     }
 
     /// Its price in a market; null where the market is unknown or outside of your scope. One unit of `pricing` when it is not
@@ -174,13 +190,7 @@ impl Product {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The market, as the stream names it.")] market: String,
-    ) -> async_graphql::Result<Option<Price>> {
-        let asker = Asker::of(ctx)?;
-        asker.entitled(metering::Product::Pricing)?;
-        let place = self.read.markets.iter().position(|read| *read == market);
-        let price = place.and_then(|place| self.found.prices.get(place).copied().flatten());
-        let Some(price) = price.filter(|_| asker.scope().has_market(&market)) else { return Ok(None) };
-        Metered::of(ctx)?.count(metering::Product::Pricing, ctx.path_node.as_ref());
-        Ok(Some(Price { market, price, freshness: self.freshness(asker) }))
+    ) -> Option<async_graphql::Result<Price>> {
+        self.price_in(ctx, market).transpose()
     }
 }

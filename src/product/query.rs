@@ -37,9 +37,8 @@ pub struct Query;
 #[Object]
 impl Query {
     /// One product; null for an unknown SKU and for one outside of your scope.
-    async fn product(&self, ctx: &Context<'_>, #[graphql(desc = "The SKU.")] sku: ID) -> async_graphql::Result<Option<Product>> {
-        let wanted = Wanted::of(ctx.field().selection_set())?;
-        Ok(read(ctx, vec![wanted.read(&sku)]).await?.pop().flatten())
+    async fn product(&self, ctx: &Context<'_>, #[graphql(desc = "The SKU.")] sku: ID) -> Option<async_graphql::Result<Product>> {
+        one(ctx, &sku).await.transpose()
     }
 
     /// Products in the order asked; null for an unknown SKU and for one outside of your scope.
@@ -47,15 +46,8 @@ impl Query {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "At most 100 SKUs.")] skus: Vec<ID>,
-    ) -> async_graphql::Result<Vec<Option<Product>>> {
-        if skus.len() > SKUS_MAX {
-            return Err(coded(
-                Code::BadUserInput,
-                format!("skus has {} values, but may have {SKUS_MAX}. Ask in parts.", skus.len()),
-            ));
-        }
-        let wanted = Wanted::of(ctx.field().selection_set())?;
-        read(ctx, skus.iter().map(|sku| wanted.read(sku)).collect()).await
+    ) -> Option<async_graphql::Result<Vec<Option<Product>>>> {
+        Some(many(ctx, &skus).await)
     }
 
     /// All products in your scope, ascending by SKU: a connection as Relay has it.
@@ -64,8 +56,8 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "How many: 1 to 100.", default = 20)] first: i32,
         #[graphql(desc = "Behind this cursor.")] after: Option<String>,
-    ) -> async_graphql::Result<ProductConnection> {
-        catalog::page(ctx, first, after.as_deref()).await
+    ) -> Option<async_graphql::Result<ProductConnection>> {
+        Some(catalog::page(ctx, first, after.as_deref()).await)
     }
 
     /// You: partner, key, plan and scope.
@@ -78,9 +70,22 @@ impl Query {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Such as \"2026-11\"; the current month when left out.")] period: Option<String>,
-    ) -> async_graphql::Result<Usage> {
-        Usage::read(ctx, period.as_deref()).await
+    ) -> Option<async_graphql::Result<Usage>> {
+        Some(Usage::read(ctx, period.as_deref()).await)
     }
+}
+
+async fn one(ctx: &Context<'_>, sku: &str) -> async_graphql::Result<Option<Product>> {
+    let wanted = Wanted::of(ctx.field().selection_set())?;
+    Ok(read(ctx, vec![wanted.read(sku)]).await?.pop().flatten())
+}
+
+async fn many(ctx: &Context<'_>, skus: &[ID]) -> async_graphql::Result<Vec<Option<Product>>> {
+    if skus.len() > SKUS_MAX {
+        return Err(coded(Code::BadUserInput, format!("skus has {} values, but may have {SKUS_MAX}. Ask in parts.", skus.len())));
+    }
+    let wanted = Wanted::of(ctx.field().selection_set())?;
+    read(ctx, skus.iter().map(|sku| wanted.read(sku)).collect()).await
 }
 
 /// Answers in the order asked; what is unknown and what is out of scope look alike.

@@ -9,6 +9,7 @@ use crate::clock::Micros;
 /// An exact decimal number as a string, such as "12.50".
 pub(super) struct Decimal(pub(super) rust_decimal::Decimal);
 
+/// An exact decimal number as a string, such as "12.50".
 #[Scalar(name = "Decimal")]
 impl ScalarType for Decimal {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -26,6 +27,7 @@ impl ScalarType for Decimal {
 /// A 64-bit integer as a string, such as "42".
 pub(super) struct BigInt(pub(super) i64);
 
+/// A 64-bit integer as a string, such as "42".
 #[Scalar(name = "BigInt")]
 impl ScalarType for BigInt {
     fn parse(value: Value) -> InputValueResult<Self> {
@@ -43,6 +45,7 @@ impl ScalarType for BigInt {
 /// An instant as RFC 3339 has it, in UTC with milliseconds, such as "2026-11-22T17:48:00.000Z".
 pub(super) struct DateTime(pub(super) Micros);
 
+/// An instant as RFC 3339 has it, in UTC with milliseconds, such as "2026-11-22T17:48:00.000Z".
 #[Scalar(name = "DateTime", specified_by_url = "https://scalars.graphql.org/andimarek/date-time.html")]
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {

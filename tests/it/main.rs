@@ -1,1 +1,19 @@
+//! The integration tests: behaviour at the seams, against real servers. `scripts/test` starts what they need.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on says where, and prints its seed")]
+
+mod support;
+
+mod bad_input;
+mod commands;
+mod demo;
+mod event_log;
+mod exactly_once;
+mod feature_store;
+mod gateway;
+mod hostile;
+mod ingest;
+mod kill;
+mod retail;
+mod schema;
+mod tidy;

@@ -89,6 +89,8 @@ pub(super) struct Partition {
     pub(super) products: BTreeMap<Arc<str>, Product>,
 }
 
+const OF_A_COMPENSATION: &str = "it compensates a compensation, which cannot be undone: send the event anew, under another id";
+
 enum Outcome {
     Applied,
     Duplicate,
@@ -101,14 +103,10 @@ impl Partition {
         debug_assert!(self.applied.is_none_or(|at| change.offset > at));
         self.applied = Some(change.offset);
         for expired in self.seen.expire(change.appended, limits) {
-            applied.refused.push(RefusedChange {
-                offset: expired.offset,
-                reason: "it compensates an event that did not come within the dedup window".into(),
-                payload: expired.payload.to_vec().into(),
-            });
+            applied.refused.push(expired.refused("it compensates an event that did not come within the dedup window"));
         }
         let Some(event) = &change.event else { return };
-        match self.take(change, event, limits) {
+        match self.take(change, event, limits, applied) {
             Outcome::Applied => applied.applied += 1,
             Outcome::Duplicate => applied.duplicates += 1,
             Outcome::Refused(reason) => {
@@ -117,19 +115,21 @@ impl Partition {
         }
     }
 
-    fn take(&mut self, change: &Change, event: &Event, limits: &Limits) -> Outcome {
+    fn take(&mut self, change: &Change, event: &Event, limits: &Limits, applied: &mut Applied) -> Outcome {
         let identity = event.identity();
         if self.seen.contains(identity, change.appended, limits) {
             return Outcome::Duplicate;
         }
         let undone_before = self.seen.take_awaited(identity, &event.subject);
         let (trace, outcome) = match &event.body {
-            _ if undone_before => (Trace::Undone, Outcome::Applied),
-            Body::JourneyRecorded { .. } | Body::VisitorErased => (Trace::Nothing, Outcome::Applied),
             Body::Compensated { compensates } => {
+                // The same whichever comes first: undoing an undoing would depend on what else came in between.
+                applied.refused.extend(undone_before.map(|awaited| awaited.refused(OF_A_COMPENSATION)));
                 let target = Identity::of(&event.source, compensates);
-                (Trace::Nothing, self.undo(target, change, &event.subject))
+                (Trace::Compensation, self.undo(target, change, &event.subject))
             }
+            _ if undone_before.is_some() => (Trace::Undone, Outcome::Applied),
+            Body::JourneyRecorded { .. } | Body::VisitorErased => (Trace::Nothing, Outcome::Applied),
             body => self.set(identity, change.offset, event, body, limits),
         };
         self.seen.remember(identity, change.appended, trace);
@@ -159,7 +159,10 @@ impl Partition {
             Body::InventoryAdjusted { location, delta } => {
                 let location: Arc<str> = location.as_str().into();
                 product.stock.entry(location.clone()).or_default().adjust(identity, *delta, time, kept);
-                return (Trace::Adjusted { location, delta: *delta, offset }, Outcome::Applied);
+                return (
+                    Trace::Adjusted { sku: event.subject.as_str().into(), location, delta: *delta, offset },
+                    Outcome::Applied,
+                );
             }
             Body::JourneyRecorded { .. } | Body::VisitorErased | Body::Compensated { .. } => {}
         }
@@ -179,13 +182,15 @@ impl Partition {
                 Outcome::Applied
             }
             Some(Trace::Undone | Trace::Nothing) => Outcome::Applied,
-            Some(Trace::Adjusted { location, delta, offset }) => {
+            Some(Trace::Compensation) => Outcome::Refused(OF_A_COMPENSATION.into()),
+            Some(Trace::Adjusted { sku, .. }) if **sku != *subject => {
+                Outcome::Refused("it compensates an event of another subject: give that one's subject".into())
+            }
+            Some(Trace::Adjusted { location, delta, offset, .. }) => {
                 let (location, delta, offset) = (location.clone(), *delta, *offset);
-                let stock = self.products.get_mut(subject).and_then(|product| product.stock.get_mut(&location));
-                let Some(stock) = stock else {
-                    return Outcome::Refused("it compensates an event of another subject".into());
-                };
-                stock.undo_folded(delta, offset);
+                if let Some(stock) = self.products.get_mut(subject).and_then(|product| product.stock.get_mut(&location)) {
+                    stock.undo_folded(delta, offset);
+                }
                 self.seen.mark_undone(target);
                 self.forget_if_empty(subject);
                 Outcome::Applied

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Micros;
 use crate::event::Identity;
-use crate::feature::{Change, Limits};
+use crate::feature::{Change, Limits, RefusedChange};
 
 /// What an event left behind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,9 +17,11 @@ pub(super) enum Trace {
     /// A value that was set; the kept history has it, or it is out of reach.
     Absolute,
     /// A delta, which can be taken back even when the kept history no longer has it.
-    Adjusted { location: Arc<str>, delta: i64, offset: u64 },
+    Adjusted { sku: Arc<str>, location: Arc<str>, delta: i64, offset: u64 },
     /// It was compensated.
     Undone,
+    /// It is a compensation itself.
+    Compensation,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,10 +33,15 @@ struct Known {
 /// A compensation that came before its event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Awaited {
-    subject: Arc<str>,
     appended: Micros,
-    pub(super) offset: u64,
-    pub(super) payload: Vec<u8>,
+    offset: u64,
+    payload: Vec<u8>,
+}
+
+impl Awaited {
+    pub(super) fn refused(self, reason: &str) -> RefusedChange {
+        RefusedChange { offset: self.offset, reason: reason.into(), payload: self.payload.into() }
+    }
 }
 
 /// Ids of one partition.
@@ -43,7 +50,8 @@ pub(in crate::feature) struct Seen {
     known: HashMap<Identity, Known>,
     /// By append time.
     order: VecDeque<(Micros, Identity)>,
-    awaited: HashMap<Identity, Awaited>,
+    /// By the event and its subject: a compensation of another subject is none.
+    awaited: HashMap<(Identity, Arc<str>), Awaited>,
 }
 
 impl Seen {
@@ -73,21 +81,16 @@ impl Seen {
 
     /// Keeps a compensation until its event comes.
     pub(super) fn await_event(&mut self, target: Identity, subject: &str, change: &Change) {
-        self.awaited.entry(target).or_insert_with(|| Awaited {
-            subject: subject.into(),
+        self.awaited.entry((target, subject.into())).or_insert_with(|| Awaited {
             appended: change.appended,
             offset: change.offset,
             payload: change.payload.to_vec(),
         });
     }
 
-    /// Whether the event was compensated before it came.
-    pub(super) fn take_awaited(&mut self, identity: Identity, subject: &str) -> bool {
-        let awaited = self.awaited.get(&identity).is_some_and(|awaited| &*awaited.subject == subject);
-        if awaited {
-            self.awaited.remove(&identity);
-        }
-        awaited
+    /// The compensation that came before the event.
+    pub(super) fn take_awaited(&mut self, identity: Identity, subject: &str) -> Option<Awaited> {
+        self.awaited.remove(&(identity, subject.into()))
     }
 
     /// Forgets what is past the bounds; gives back the compensations whose event never came, in the order of the log.

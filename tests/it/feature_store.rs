@@ -1,0 +1,113 @@
+//! The contract suite of the feature store: every backend passes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tollgate::clock::Micros;
+use tollgate::event::{Identity, Position, Record, partition_of};
+use tollgate::feature::{ChangeBatch, EmbeddedStore, FeatureStore, Limits, Read};
+use tollgate::projector::fold;
+
+use crate::support::{adjusted, counted, price, upserted};
+
+const PARTITIONS: u16 = 3;
+const LIMITS: Limits = Limits { dedup_window: Duration::from_secs(3600), dedup_ids_max: 1000, history_kept: 100 };
+const APPENDED: Micros = Micros(1_780_000_000_000_000);
+
+/// Applies events, each where its subject belongs.
+async fn apply(store: &dyn FeatureStore, events: &[Value]) {
+    for event in events {
+        let partition = partition_of(event["subject"].as_str().unwrap(), PARTITIONS);
+        let after = store.standings().await.unwrap()[usize::from(partition)].applied;
+        let at = Position { partition, offset: after.map_or(0, |last| last + 1) };
+        let (change, invalid) = fold(Record { at, appended: APPENDED, payload: Bytes::from(event.to_string()) }, PARTITIONS);
+        assert_eq!(invalid, None);
+        store.apply(partition, ChangeBatch { after, changes: vec![change] }).await.unwrap();
+    }
+    for partition in 0..PARTITIONS {
+        store.confirm(partition, APPENDED).await.unwrap();
+    }
+}
+
+fn ask(sku: &str, location: &str, market: &str) -> Read {
+    Read { sku: sku.into(), locations: vec![location.into()], markets: vec![market.into()] }
+}
+
+async fn suite(store: Arc<dyn FeatureStore>) {
+    let unknown = store.get_many(&[ask("A", "X", "DE")], APPENDED).await.unwrap();
+    assert!(unknown[0].as_of.is_none(), "without a position the answer is not known");
+
+    let mut scheduled = price("p2", "A", "DE", "9.00");
+    scheduled["data"]["validFrom"] = json!("2030-01-01T00:00:00Z");
+    let events = [
+        upserted("u", "A", "Alba"),
+        counted("c", "A", "X", 5),
+        adjusted("a", "B", "X", -2),
+        price("p", "A", "DE", "7.50"),
+        scheduled,
+    ];
+    apply(&*store, &events).await;
+    let found = store
+        .get_many(&[ask("B", "X", "DE"), ask("Z", "X", "DE"), ask("A", "X", "DE"), ask("A", "Y", "AT")], APPENDED)
+        .await
+        .unwrap();
+    let level = |n: usize| found[n].product.as_ref().unwrap().stock[0].map(|level| level.on_hand);
+    let amount = |n: usize| found[n].product.as_ref().unwrap().prices[0].map(|price| price.amount.to_string());
+    assert_eq!((level(0), amount(0)), (Some(-2), None), "answers come in the order asked");
+    assert!(found[1].product.is_none() && found[1].as_of == Some(APPENDED));
+    assert_eq!((level(2), amount(2)), (Some(5), Some("7.50".into())));
+    assert_eq!((level(3), amount(3)), (None, None));
+    // A future price takes effect at its instant, without an event.
+    let then: Micros = "2030-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap().into();
+    for (now, expected) in [(Micros(then.0 - 1), "7.50"), (then, "9.00")] {
+        let found = store.get_many(&[ask("A", "X", "DE")], now).await.unwrap();
+        assert_eq!(found[0].product.as_ref().unwrap().prices[0].unwrap().amount.to_string(), expected);
+    }
+
+    let skus: Vec<String> = (0..30).map(|n| format!("S{n:02}")).collect();
+    let many: Vec<Value> =
+        skus.iter().map(|sku| upserted(&format!("u{sku}"), sku, if sku.ends_with('5') { "Birk" } else { "Cora" })).collect();
+    apply(&*store, &many).await;
+    let first = store.scan(Some("S"), 4, &|_| true).await.unwrap();
+    assert_eq!(first.iter().map(|sku| &**sku).collect::<Vec<_>>(), ["S00", "S01", "S02", "S03"]);
+    let birk = store.scan(None, 10, &|details| details.is_some_and(|details| details.brand == "Birk")).await.unwrap();
+    assert_eq!(birk.iter().map(|sku| &**sku).collect::<Vec<_>>(), ["S05", "S15", "S25"]);
+
+    let seen = |id: &str, now| store.has_seen(partition_of("A", PARTITIONS), Identity::of("/t", id), now);
+    assert!(seen("c", APPENDED) && !seen("never", APPENDED));
+    assert!(!seen("c", APPENDED.plus(Duration::from_secs(3601))), "past the window another copy counts again");
+    store.confirm(0, Micros(APPENDED.0 - 1)).await.unwrap();
+    assert_eq!(store.standings().await.unwrap()[0].as_of, Some(APPENDED), "freshness does not go back");
+}
+
+#[tokio::test]
+async fn the_embedded_store_passes_the_suite() {
+    let folder = tempfile::tempdir().unwrap();
+    suite(Arc::new(EmbeddedStore::open(folder.path(), PARTITIONS, LIMITS).unwrap())).await;
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_gives_way_to_the_one_before_and_two_to_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path(), PARTITIONS, LIMITS).unwrap();
+    apply(&store, &[counted("c", "A", "X", 5)]).await;
+    assert_eq!(store.checkpoint().unwrap(), None, "with one snapshot nothing may be let go of");
+    let older = store.dump().await.unwrap();
+    apply(&store, &[counted("c2", "A", "X", 6)]).await;
+    assert!(store.checkpoint().unwrap().is_some());
+    let mut snapshots: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    snapshots.sort();
+    let damage = |path: &std::path::Path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    };
+    damage(&snapshots[1]);
+    assert_eq!(EmbeddedStore::open(folder.path(), PARTITIONS, LIMITS).unwrap().dump().await.unwrap(), older);
+    damage(&snapshots[0]);
+    let error = EmbeddedStore::open(folder.path(), PARTITIONS, LIMITS).err().unwrap().to_string();
+    assert!(error.contains("no snapshot in"), "{error}");
+}

@@ -1,0 +1,169 @@
+//! Input that is meant to hurt: none of it aborts the process, and each gets its words.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{Database, Gateway, Kind, graphql};
+
+/// hazards.md, async-graphql: 3.4 KB overflow the parser's stack; 952 bytes keep the validator busy for a minute; a field
+/// repeated beside many arguments fills the memory.
+fn documents() -> Vec<(&'static str, String)> {
+    let chain = |depth: usize| {
+        let mut text = String::from("{ viewer { ...F0 } } ");
+        for n in 0..depth {
+            text.push_str(&format!("fragment F{n} on Viewer {{ ...F{} ...F{} }} ", n + 1, n + 1));
+        }
+        text + &format!("fragment F{depth} on Viewer {{ name }}")
+    };
+    let repeated = {
+        let arguments: String = (0..600).map(|n| format!("a{n}:1 ")).collect();
+        format!("{{ viewer {{ name({arguments}) {} }} }}", "name ".repeat(1800))
+    };
+    vec![
+        ("nested lists", format!("{{ product(sku: {}1{}) {{ sku }} }}", "[".repeat(1700), "]".repeat(1700))),
+        ("nested objects", format!("{{ product(sku: {}1{}) {{ sku }} }}", "{a:".repeat(1300), "}".repeat(1300))),
+        ("nested selections", format!("{}x{}", "{a".repeat(2000), "}".repeat(2000))),
+        ("unclosed brackets", "[".repeat(8000)),
+        ("doubling fragments", chain(24)),
+        ("more doubling fragments", chain(45)),
+        ("a fragment circle", "{ viewer { ...A } } fragment A on Viewer { ...B } fragment B on Viewer { ...A }".to_owned()),
+        ("a field repeated beside many arguments", repeated),
+        ("many aliases", format!("{{ {} }}", (0..2000).map(|n| format!("a{n}:__typename ")).collect::<String>())),
+        ("many directives", format!("{{ __typename {} }}", "@skip(if: false) ".repeat(500))),
+        ("a long text", " ".repeat(40_000) + "{ __typename }"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_documents_are_refused_in_words_and_the_gateway_lives() {
+    let database = Database::new(Kind::Sqlite).await;
+    let gateway = Gateway::start(&database).await;
+    let partner = gateway.partner("P", "wide", &[]).await;
+    let url = gateway.url("/graphql");
+    for (name, document) in documents() {
+        let asked = graphql(&gateway.http, &url, &partner.key, json!({ "query": document }));
+        let (status, answer) = tokio::time::timeout(Duration::from_secs(20), asked).await.expect(name);
+        assert_eq!(
+            (status, answer["errors"][0]["extensions"]["code"].as_str()),
+            (400, Some("QUERY_TOO_COMPLEX")),
+            "{name}: {answer}"
+        );
+        assert!(answer.get("data").is_none(), "{name}: {answer}");
+    }
+    let answer = gateway.query(&partner.key, "{ viewer { name } }").await;
+    assert_eq!(answer["data"]["viewer"]["name"], "P");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_reads_a_bounded_number_of_rows() {
+    let database = Database::new(Kind::Sqlite).await;
+    let gateway = Gateway::start(&database).await;
+    let partner = gateway.partner("P", "wide", &[]).await;
+    // 40 × 50 rows in one response key: the engine resolves each of them.
+    let skus: Vec<String> = (0..50).map(|n| format!("S{n}")).collect();
+    let query = format!("query($s: [ID!]!) {{ {} }}", "products(skus: $s) { sku } ".repeat(40));
+    let (_, answer) =
+        graphql(&gateway.http, &gateway.url("/graphql"), &partner.key, json!({ "query": query, "variables": { "s": skus } }))
+            .await;
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "QUERY_TOO_COMPLEX", "{answer}");
+    let too_many: Vec<String> = (0..101).map(|n| format!("S{n}")).collect();
+    let body = json!({ "query": "query($s: [ID!]!) { products(skus: $s) { sku } }", "variables": { "s": too_many } });
+    let (_, answer) = graphql(&gateway.http, &gateway.url("/graphql"), &partner.key, body).await;
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{answer}");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_no_graphql_are_told_why() {
+    let database = Database::new(Kind::Sqlite).await;
+    let gateway = Gateway::start(&database).await;
+    let partner = gateway.partner("P", "wide", &[]).await;
+    let url = gateway.url("/graphql");
+    let large = json!({ "query": "x".repeat(70_000) }).to_string();
+    for (kind, body, status, code, words) in [
+        ("text/plain", "{\"query\":\"{a}\"}", 415, "BAD_USER_INPUT", "application/json"),
+        ("application/x-www-form-urlencoded", "query={a}", 415, "BAD_USER_INPUT", "application/json"),
+        ("application/json", "[{\"query\":\"{a}\"}]", 400, "BAD_USER_INPUT", "batches are not taken"),
+        ("application/json", "{\"query\":", 400, "BAD_USER_INPUT", "not a GraphQL request"),
+        ("application/json", "{\"query\":5}", 400, "BAD_USER_INPUT", "not a GraphQL request"),
+        ("application/json", "{\"query\":\"{a}\",\"variables\":[]}", 400, "BAD_USER_INPUT", "not a GraphQL request"),
+        ("application/json", "{\"query\":\"{ a \"}", 400, "GRAPHQL_PARSE_FAILED", "not GraphQL"),
+        ("application/json", "{\"query\":\"{ nothing }\"}", 400, "GRAPHQL_VALIDATION_FAILED", "nothing"),
+        ("application/json", "{\"query\":\"{ product { sku } }\"}", 400, "GRAPHQL_VALIDATION_FAILED", "sku"),
+        (
+            "application/json",
+            "{\"query\":\"query A { __typename } query B { __typename }\"}",
+            400,
+            "BAD_USER_INPUT",
+            "Operation name",
+        ),
+        ("application/json", &large, 413, "BAD_USER_INPUT", "more than 65536 bytes"),
+    ] {
+        let request = gateway.http.post(&url).bearer_auth(&partner.key).header("content-type", kind);
+        let response = request.header("accept", "application/graphql-response+json").body(body.to_owned()).send().await.unwrap();
+        assert_eq!(response.status(), status, "{body:.60}");
+        let answer: Value = response.json().await.unwrap();
+        let error = &answer["errors"][0];
+        assert_eq!(error["extensions"]["code"], code, "{answer}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(words) && !message.contains('\n'), "{message}");
+        assert!(answer.get("data").is_none());
+    }
+    // Nested variables come as far as the JSON reader's own bound.
+    let nested = format!("{{\"query\":\"{{a}}\",\"variables\":{{\"x\":{}1{}}}}}", "[".repeat(20_000), "]".repeat(20_000));
+    let response = gateway
+        .http
+        .post(&url)
+        .bearer_auth(&partner.key)
+        .header("content-type", "application/json")
+        .body(nested)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 400);
+    // Legacy clients get document errors with 200, as GraphQL over HTTP has it; limits keep their status.
+    let legacy = gateway.http.post(&url).bearer_auth(&partner.key).json(&json!({ "query": "{ nothing }" })).send().await.unwrap();
+    assert_eq!(
+        (legacy.status().as_u16(), legacy.headers()["content-type"].to_str().unwrap()),
+        (200, "application/json; charset=utf-8")
+    );
+    for method in [reqwest::Method::GET, reqwest::Method::PUT, reqwest::Method::DELETE] {
+        let response = gateway.http.request(method, &url).send().await.unwrap();
+        assert_eq!((response.status().as_u16(), response.headers()["allow"].to_str().unwrap()), (405, "POST"));
+    }
+    assert_eq!(gateway.http.get(gateway.url("/nothing")).send().await.unwrap().status(), 404);
+    gateway.running.app.ship().await.unwrap();
+    assert_eq!(database.number("select count(*) from usage_cell").await, 0, "what did not run is not usage");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_finishes_is_let_go() {
+    let database = Database::new(Kind::Sqlite).await;
+    let gateway = Gateway::start_with(&database, |settings| {
+        settings.server.header_timeout = Duration::from_millis(300);
+        settings.server.body_timeout = Duration::from_millis(300);
+    })
+    .await;
+    let partner = gateway.partner("P", "wide", &[]).await;
+    let talk = async |text: String| {
+        let mut stream = TcpStream::connect(gateway.running.address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        tokio::time::timeout(Duration::from_secs(20), read).await.expect("the connection stays open").unwrap();
+        answer
+    };
+    talk("POST /graphql HTTP/1.1\r\nHost: x\r\nX-Slow: ".to_owned()).await;
+    let body = talk(format!(
+        "POST /graphql HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{{",
+        partner.key
+    ))
+    .await;
+    assert!(body.starts_with("HTTP/1.1 408 "), "{body}");
+    gateway.stop().await;
+}

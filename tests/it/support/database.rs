@@ -1,0 +1,70 @@
+//! A database of its own for each test.
+
+use std::path::PathBuf;
+
+use sqlx::{AnyConnection, Connection, Row};
+use tempfile::TempDir;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// A data folder, and an empty database.
+pub(crate) struct Database {
+    pub(crate) kind: Kind,
+    pub(crate) url: String,
+    folder: TempDir,
+}
+
+impl Database {
+    pub(crate) async fn new(kind: Kind) -> Self {
+        let folder = tempfile::Builder::new().prefix("tg").tempdir().unwrap();
+        let url = match kind {
+            Kind::Sqlite => "sqlite://{data_dir}/tollgate.db".to_owned(),
+            Kind::Postgres => {
+                let server = std::env::var("TOLLGATE_TEST_POSTGRES")
+                    .expect("TOLLGATE_TEST_POSTGRES is not set: run the tests with scripts/test, which starts PostgreSQL");
+                let name = format!("test_{:016x}", rand::random::<u64>());
+                sqlx::any::install_default_drivers();
+                let mut admin = AnyConnection::connect(&format!("{server}/postgres")).await.unwrap();
+                sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await.unwrap();
+                format!("{server}/{name}")
+            }
+        };
+        Self { kind, url, folder }
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A file in the test's folder.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A connection past Tollgate's own code.
+    pub(crate) async fn connect(&self) -> AnyConnection {
+        sqlx::any::install_default_drivers();
+        let url = self.url.replace("{data_dir}", &self.data_dir().display().to_string());
+        AnyConnection::connect(&url).await.unwrap()
+    }
+
+    /// One number.
+    pub(crate) async fn number(&self, sql: &'static str) -> i64 {
+        let mut connection = self.connect().await;
+        sqlx::query(sql).fetch_one(&mut connection).await.unwrap().try_get(0).unwrap()
+    }
+
+    /// What commands and processes need to find it.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        vec![
+            ("TOLLGATE__DATA_DIR".into(), self.data_dir().display().to_string()),
+            ("TOLLGATE__DATABASE__URL".into(), self.url.clone()),
+        ]
+    }
+}

@@ -1,0 +1,40 @@
+//! What tests stand on: a database of each kind, a gateway in this process or as a process of its own, clients, seeds.
+
+mod command;
+mod database;
+mod events;
+mod gateway;
+mod process;
+mod seed;
+
+pub(crate) use command::tollgate;
+pub(crate) use database::{Database, Kind};
+pub(crate) use events::{adjusted, compensated, counted, event, price, upserted};
+pub(crate) use gateway::{Gateway, graphql};
+pub(crate) use process::Process;
+pub(crate) use seed::{full, rng};
+
+/// Runs an async test on both databases: every statement must hold on each.
+macro_rules! on_both_databases {
+    ($($(#[$doc:meta])* async fn $name:ident($database:ident: Database) $body:block)+) => {
+        $(
+            mod $name {
+                use super::*;
+
+                $(#[$doc])*
+                async fn run($database: crate::support::Database) $body
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn sqlite() {
+                    run(crate::support::Database::new(crate::support::Kind::Sqlite).await).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn postgres() {
+                    run(crate::support::Database::new(crate::support::Kind::Postgres).await).await;
+                }
+            }
+        )+
+    };
+}
+pub(crate) use on_both_databases;
