@@ -26,7 +26,7 @@ use super::Peer;
 pub struct Bounds {
     /// Open at once.
     pub connections_max: usize,
-    /// From the first byte of a request to the end of its headers.
+    /// From the end of one request to the end of the next one's headers.
     pub header_timeout: Duration,
     /// How long requests in flight may take at a stop.
     pub drain_timeout: Duration,

@@ -145,8 +145,10 @@ fn oracle(log: &[Value]) -> BTreeMap<String, Vec<Value>> {
                 let begun: Vec<_> =
                     set.iter().filter(|(_, e)| e["data"]["validFrom"].as_str().is_none_or(|from| from <= now)).copied().collect();
                 let best = winner(&begun);
-                if best.is_some() && best != last {
-                    let (e, data) = (&log[best.unwrap()], &log[best.unwrap()]["data"]);
+                if let Some(at) = best
+                    && best != last
+                {
+                    let (e, data) = (&log[at], &log[at]["data"]);
                     lines.push(json!({ "kind": "price", "sku": sku, "market": market, "currency": "EUR", "amount": data["amount"], "listAmount": null,
                         "version": data["version"], "time": e["time"], "validFrom": data["validFrom"] }));
                     last = best;
