@@ -8,15 +8,16 @@ create table replica (
 
 -- Records of (replica, epoch) up to and with this sequence are in usage_cell.
 create table journal_watermark (
-    replica_id text not null references replica (id),
+    replica_id text not null,
     epoch bigint not null,
     sequence bigint not null,
     primary key (replica_id, epoch)
 );
 
+-- No reference to partner: the journal is the evidence, and what it holds must be countable whatever became of the control plane.
 -- Cells of 15 minutes UTC, so that any time zone's month is a sum of whole cells.
 create table usage_cell (
-    partner_id text not null references partner (id),
+    partner_id text not null,
     key_id text not null,
     plan_id text not null,
     plan_version bigint not null,

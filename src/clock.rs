@@ -13,6 +13,10 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+/// What a reading of the database's clock may differ by: a slow answer, and a part of the time since the last one.
+const DRIFT_MIN: Duration = Duration::from_secs(2);
+const DRIFT_PART: u32 = 1000;
+
 /// An instant: microseconds since the Unix epoch, UTC. Stored as BIGINT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -91,12 +95,28 @@ impl Clock {
         }
     }
 
-    /// Ties a running clock to `at`, read from the database just now; sets a manual one.
+    /// Ties a running clock to `at`, read from the database just now; sets a manual one. For the start: it takes any step.
     pub fn anchor(&self, at: Micros) {
         match &*self.0 {
             Source::Running { anchor, .. } => *anchor.lock() = Anchor { at, taken: Instant::now() },
             Source::Manual(now) => now.store(at.0, Ordering::Release),
         }
+    }
+
+    /// Follows the database's clock as far as clocks drift. A larger step is a clock that was set, or a wrong one: following it
+    /// would forget event ids, bill another month and never come back, because time here does not go back. Then nothing
+    /// changes, and the answer is the step.
+    pub fn follow(&self, at: Micros) -> Result<(), jiff::SignedDuration> {
+        if let Source::Running { anchor, .. } = &*self.0 {
+            let elapsed = anchor.lock().taken.elapsed();
+            let step = at.0.saturating_sub(self.now().0);
+            let drift = Micros(0).plus(DRIFT_MIN + elapsed / DRIFT_PART).0;
+            if step.abs() > drift {
+                return Err(jiff::SignedDuration::from_micros(step));
+            }
+        }
+        self.anchor(at);
+        Ok(())
     }
 }
 
@@ -110,6 +130,17 @@ mod tests {
         let before = clock.now();
         clock.anchor(Micros(before.0 - 3_600_000_000));
         assert!(clock.now() >= before);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_is_not_followed() {
+        let clock = Clock::system();
+        let now = clock.now();
+        for jump in [40 * 86_400_000_000, -3_600_000_000] {
+            assert!(clock.follow(Micros(now.0 + jump)).is_err());
+        }
+        assert!(clock.now().since(now) < Duration::from_secs(60));
+        assert_eq!(clock.follow(clock.now().plus(Duration::from_millis(500))), Ok(()));
     }
 
     #[test]

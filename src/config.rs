@@ -228,6 +228,11 @@ impl Settings {
             ensure!(!value.is_zero(), "the setting {name} is zero, but must be a duration such as \"1s\"");
         }
         ensure!(
+            self.events.event_bytes_max <= 16 << 20,
+            "the setting events.event_bytes_max is {}, but may be 16777216 (16 MiB) at most",
+            self.events.event_bytes_max
+        );
+        ensure!(
             self.events.event_bytes_max < self.events.segment_bytes as usize,
             "the setting events.event_bytes_max must be below events.segment_bytes"
         );

@@ -22,13 +22,17 @@ pub struct DataDir {
     _lock: File,
 }
 
+/// Makes the data folder, for its owner alone: it holds usage, and hashes of keys.
+pub fn create(path: &Path) -> anyhow::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
+        format!("cannot create the data folder {}: set data_dir to a folder that can be written", path.display())
+    })
+}
+
 impl DataDir {
     /// Takes the folder, making it where there is none. None when another process has it.
     pub fn try_lock(path: &Path) -> anyhow::Result<Option<Self>> {
-        // Only for us: it holds usage, and hashes of keys.
-        DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
-            format!("cannot create the data folder {}: set data_dir to one that can be written", path.display())
-        })?;
+        create(path)?;
         let file = path.join("lock");
         let mut lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&file).with_context(|| {
             format!("cannot write to the data folder {}: set data_dir to one that can be written", path.display())

@@ -11,10 +11,10 @@ use crate::clock::Clock;
 use crate::config::{Durability, Settings};
 use crate::data_dir::DataDir;
 use crate::error::Refusal;
-use crate::event::deadletter::{DeadLetter, DeadLetters};
+use crate::event::deadletter::{DeadLetter, DeadLetters, Letter, Origin};
 use crate::event::{EmbeddedLog, InFlight, Ingest, Line, Report};
 use crate::feature::{EmbeddedStore, FeatureStore, Limits};
-use crate::projector::{self, Projector};
+use crate::projector::{self, Projector, Step};
 use crate::segment::Options;
 use crate::telemetry::Metrics;
 
@@ -30,7 +30,7 @@ pub struct Engine {
     store: Arc<EmbeddedStore>,
     dead_letters: Arc<DeadLetters>,
     in_flight: Arc<InFlight>,
-    step: Arc<tokio::sync::Mutex<()>>,
+    step: Arc<Step>,
     ingest: Ingest,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -72,6 +72,8 @@ impl Engine {
         let letters = Options { segment_bytes: DEAD_LETTER_SEGMENT_BYTES, durability: Durability::Fsync };
         let log = Arc::new(EmbeddedLog::open(&data_dir.events(), partitions, events, clock.clone())?);
         let store = Arc::new(EmbeddedStore::open(&data_dir.snapshots(), partitions, limits)?);
+        let applied: Vec<Option<u64>> = store.standings().await?.iter().map(|standing| standing.applied).collect();
+        log.check_reaches(&applied)?;
         let dead_letters = Arc::new(DeadLetters::open(&data_dir.dead_letters(), letters, clock.clone())?);
         let in_flight = Arc::new(InFlight::default());
         let ingest = Ingest {
@@ -134,7 +136,12 @@ impl Engine {
 
     /// Writes a snapshot, then lets go of what nobody needs any more.
     pub async fn checkpoint(&self) -> anyhow::Result<()> {
-        let _step = self.step.lock().await;
+        let unkept = self.step.lock().await;
+        anyhow::ensure!(unkept.is_empty(), "dead letters could not be kept yet, and would be lost behind a snapshot");
+        self.snapshot().await
+    }
+
+    async fn snapshot(&self) -> anyhow::Result<()> {
         let store = self.store.clone();
         let kept = tokio::task::spawn_blocking(move || store.checkpoint()).await??;
         let now = self.clock.now();
@@ -193,24 +200,28 @@ impl Engine {
             .map(|(live, fresh)| (live.unwrap_or("(nothing)").to_owned(), fresh.unwrap_or("(nothing)").to_owned()));
         if !verify {
             self.store.adopt(rebuilt);
+            // Both kept snapshots: a restart must not bring the old state back.
+            self.snapshot().await?;
+            self.snapshot().await?;
         }
         Ok(Replayed { events, identical: live == fresh, difference })
     }
 
     /// All dead letters, oldest first.
-    pub fn dead_letters(&self) -> anyhow::Result<Vec<DeadLetter>> {
-        self.dead_letters.list()
+    pub async fn dead_letters(&self) -> anyhow::Result<Vec<DeadLetter>> {
+        let letters = self.dead_letters.clone();
+        tokio::task::spawn_blocking(move || letters.list()).await?
     }
 
     /// Keeps letters that a command could not even send as events.
-    pub async fn keep_letters(&self, letters: Vec<crate::event::deadletter::Letter>) -> anyhow::Result<()> {
+    pub async fn keep_letters(&self, letters: Vec<Letter>) -> anyhow::Result<()> {
         Ok(self.dead_letters.append(letters).await?)
     }
 
     /// Tries dead letters again: those named, or all that were not taken yet.
     pub async fn retry(&self, ids: &[u64]) -> anyhow::Result<Retried> {
         let mut retried = Retried::default();
-        let letters = self.dead_letters.list()?;
+        let letters = self.dead_letters().await?;
         for id in ids {
             if letters.iter().all(|letter| letter.id != *id) {
                 retried.refused.push((*id, "there is no such dead letter: see tollgate deadletter list".into()));
@@ -224,7 +235,8 @@ impl Engine {
                     .push((letter.id, "only a part of it was kept, or it is not text: send it again from its source".into()));
                 continue;
             }
-            let outcome = self.ingest.retry(payload.text.clone().into()).await?;
+            let from_log = matches!(letter.letter.origin, Origin::Log { .. });
+            let outcome = self.ingest.retry(payload.text.clone().into(), from_log).await?;
             match outcome {
                 Ok(()) => {
                     self.dead_letters.mark_retried(letter.id).await?;

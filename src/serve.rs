@@ -231,7 +231,14 @@ async fn checkpoint(engine: Arc<Engine>) {
 
 async fn anchor(clock: Clock, db: Db) {
     match db.now().await {
-        Ok(now) => clock.anchor(now),
+        Ok(now) => {
+            if let Err(step) = clock.follow(now) {
+                tracing::error!(
+                    step_seconds = step.as_secs(),
+                    "the database's clock jumped and is not followed; if it is right, restart the gateway"
+                );
+            }
+        }
         Err(error) => {
             tracing::warn!(error = format!("{error:#}"), "the database's time cannot be read; carried forward meanwhile")
         }

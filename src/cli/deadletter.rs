@@ -27,7 +27,7 @@ impl DeadLetter {
         match self {
             Self::List { format } => {
                 let letters = match &reached {
-                    Reached::Here(engine, _) => engine.dead_letters()?,
+                    Reached::Here(engine, _) => engine.dead_letters().await?,
                     Reached::There(control) => control.dead_letters().await?,
                 };
                 list(&letters, format)

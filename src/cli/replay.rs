@@ -16,13 +16,7 @@ impl Replay {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<()> {
         let replayed = match context.engine().await? {
             Reached::There(control) => control.replay(self.verify).await?,
-            Reached::Here(engine, _folder) => {
-                let replayed = engine.replay(self.verify).await?;
-                if !self.verify {
-                    engine.checkpoint().await?;
-                }
-                replayed
-            }
+            Reached::Here(engine, _folder) => engine.replay(self.verify).await?,
         };
         if let Some((live, rebuilt)) = &replayed.difference {
             output::complain(&format!("live:    {live}\nrebuilt: {rebuilt}"));

@@ -37,6 +37,14 @@ impl Dialect {
         }
     }
 
+    /// Reads that belong together.
+    pub(super) fn begin_read(self) -> &'static str {
+        match self {
+            Self::Sqlite => "begin",
+            Self::Postgres => "begin isolation level repeatable read read only",
+        }
+    }
+
     /// Microseconds since the epoch by the database's clock.
     pub(super) fn now(self) -> &'static str {
         match self {

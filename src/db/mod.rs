@@ -20,6 +20,16 @@ use dialect::Dialect;
 
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// For short questions that a loop asks again and again.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Gives up on a database that does not answer: a server that vanished without a word would hold its caller for a quarter of
+/// an hour, or for good.
+pub async fn within<T>(limit: Duration, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let answered = tokio::time::timeout(limit, work).await;
+    answered.unwrap_or_else(|_| Err(anyhow::anyhow!("the database did not answer within {} s", limit.as_secs())))
+}
+
 /// A pool of connections, and which of the two databases they go to.
 #[derive(Clone, Debug)]
 pub struct Db {
@@ -34,7 +44,7 @@ impl Db {
         let dialect = Dialect::of(url);
         let mut url = url.to_owned();
         if dialect == Dialect::Sqlite {
-            std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create the folder {}", data_dir.display()))?;
+            crate::data_dir::create(data_dir)?;
             // Without a mode the file must exist.
             if !url.contains('?') {
                 url.push_str("?mode=rwc");
@@ -78,6 +88,11 @@ impl Db {
         self.pool.acquire().await.context("the database cannot be reached")
     }
 
+    /// A transaction for reading: every statement sees the same instant.
+    pub async fn snapshot(&self) -> anyhow::Result<Transaction<'static, Any>> {
+        self.pool.begin_with(self.dialect.begin_read()).await.context("the database cannot be reached")
+    }
+
     /// A transaction for writing; rolled back when dropped.
     pub async fn begin(&self) -> anyhow::Result<Transaction<'static, Any>> {
         self.pool.begin_with(self.dialect.begin_write()).await.context("the database cannot be written to")
@@ -85,9 +100,12 @@ impl Db {
 
     /// The database's time.
     pub async fn now(&self) -> anyhow::Result<Micros> {
-        let mut connection = self.read().await?;
-        let row = sqlx::query(self.dialect.now()).fetch_one(&mut *connection).await?;
-        Ok(Micros(row.try_get(0)?))
+        within(ANSWER_TIMEOUT, async {
+            let mut connection = self.read().await?;
+            let row = sqlx::query(self.dialect.now()).fetch_one(&mut *connection).await?;
+            Ok(Micros(row.try_get(0)?))
+        })
+        .await
     }
 
     /// Which database this is.

@@ -16,7 +16,7 @@ use super::store::{self, Partner};
 use crate::billing::plan::Plan;
 use crate::billing::store as plans;
 use crate::clock::{Clock, Micros};
-use crate::db::Db;
+use crate::db::{ANSWER_TIMEOUT, Db, within};
 use crate::event::producer::Producer;
 use crate::ids::KeyId;
 use crate::metering::Mode;
@@ -76,9 +76,10 @@ impl Picture {
         self.producers.get(&KeyId::from(id))
     }
 
-    async fn read(db: &Db, now: Micros) -> anyhow::Result<Self> {
-        let mut connection = db.read().await?;
-        // The version first: a change while the rest is read is seen as one at the next look.
+    async fn read(db: &Db) -> anyhow::Result<Self> {
+        // By the database's clock, which is the one that subscriptions begin by.
+        let now = db.now().await?;
+        let mut connection = db.snapshot().await?;
         let version = store::version(&mut connection).await?;
         let published = plans::plans(&mut connection).await?;
         let plans: HashMap<_, _> =
@@ -122,7 +123,7 @@ impl Directory {
     /// Reads the control plane.
     pub async fn open(db: Db, clock: Clock, stale_max: Duration) -> anyhow::Result<Self> {
         let now = clock.now();
-        let picture = Picture::read(&db, now).await.context("the control plane cannot be read")?;
+        let picture = Picture::read(&db).await.context("the control plane cannot be read")?;
         Ok(Self { picture: ArcSwap::from_pointee(picture), confirmed: ArcSwap::from_pointee(now), stale_max, clock, db })
     }
 
@@ -139,10 +140,14 @@ impl Directory {
     /// Looks for a change, and reads the control plane anew when there is one.
     pub async fn refresh(&self) -> anyhow::Result<()> {
         let asked = self.clock.now();
-        let version = store::version(&mut *self.db.read().await?).await?;
-        if version != self.picture.load().version {
-            self.picture.store(Arc::new(Picture::read(&self.db, asked).await?));
-        }
+        within(ANSWER_TIMEOUT, async {
+            let version = store::version(&mut *self.db.read().await?).await?;
+            if version != self.picture.load().version {
+                self.picture.store(Arc::new(Picture::read(&self.db).await?));
+            }
+            Ok(())
+        })
+        .await?;
         self.confirmed.store(Arc::new(asked));
         Ok(())
     }

@@ -13,6 +13,8 @@ use super::log::Position;
 use crate::clock::{Clock, Micros};
 use crate::segment::{self, AppendError, Appender, Encoder, Item, Options, Reader};
 
+/// With segments of 16 MiB: 1 GiB.
+const SEGMENTS_MAX: usize = 64;
 /// How much of a payload is kept; its size and SHA-256 are kept of all of it.
 pub const PAYLOAD_BYTES_KEPT: usize = 64 << 10;
 
@@ -158,9 +160,11 @@ impl DeadLetters {
         })?;
         let appender = Appender::open(folder, last, false, numbering, options, clock)?;
         let letters = Self { folder: folder.to_owned(), appender, from_log: Mutex::default() };
-        for letter in letters.list()? {
-            letters.note(&letter.letter.origin);
-        }
+        letters.each(|entry| {
+            if let Entry::Letter(letter) = entry {
+                letters.note(&letter.letter.origin);
+            }
+        })?;
         Ok(letters)
     }
 
@@ -193,36 +197,47 @@ impl DeadLetters {
 
     /// All letters, oldest first.
     pub fn list(&self) -> anyhow::Result<Vec<DeadLetter>> {
+        let mut letters = BTreeMap::new();
+        self.each(|entry| match entry {
+            Entry::Letter(letter) => drop(letters.insert(letter.id, letter)),
+            Entry::Retried { id, .. } => {
+                if let Some(letter) = letters.get_mut(&id) {
+                    letter.retried = true;
+                }
+            }
+        })?;
+        Ok(letters.into_values().collect())
+    }
+
+    /// Every entry, one at a time: a start must not need memory for all payloads.
+    fn each(&self, mut of: impl FnMut(Entry)) -> anyhow::Result<()> {
         let first = segment::list(&self.folder)?.first().copied().unwrap_or(1);
         let mut reader = Reader::new(&self.appender, first);
-        let mut letters = BTreeMap::new();
         loop {
             let (items, at_end) = reader.read()?;
             for item in items {
-                let Item::Frame(body) = item else { continue };
-                match serde_json::from_slice(&body)? {
-                    Entry::Letter(letter) => drop(letters.insert(letter.id, letter)),
-                    Entry::Retried { id, .. } => {
-                        if let Some(letter) = letters.get_mut(&id) {
-                            letter.retried = true;
-                        }
-                    }
+                if let Item::Frame(body) = item {
+                    of(serde_json::from_slice(&body)?);
                 }
             }
             if at_end.is_some() {
-                return Ok(letters.into_values().collect());
+                return Ok(());
             }
         }
     }
 
-    /// Deletes whole segments that are older than `cutoff`.
+    /// Deletes whole segments that are older than `cutoff`, and the oldest past [`SEGMENTS_MAX`]: rejects must not fill the disk
+    /// that usage needs.
     pub fn retire(&self, cutoff: Micros) -> anyhow::Result<()> {
-        for &number in segment::list(&self.folder)?.iter().rev() {
+        let numbers = segment::list(&self.folder)?;
+        let mut keep = numbers.len().checked_sub(SEGMENTS_MAX).map(|past| numbers[past]);
+        for &number in numbers.iter().rev() {
             let begins: Numbering = serde_json::from_slice(&segment::header_of(&self.folder, number)?.0)?;
             if begins.latest < cutoff {
-                return segment::remove_before(&self.folder, number);
+                keep = keep.max(Some(number));
+                break;
             }
         }
-        Ok(())
+        keep.map_or(Ok(()), |keep| segment::remove_before(&self.folder, keep))
     }
 }

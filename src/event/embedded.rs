@@ -16,6 +16,8 @@ use crate::clock::{Clock, Micros};
 use crate::segment::{self, AppendError, Appender, Encoder, Item, Options, Reader};
 
 const FIXED_BYTES: usize = 18;
+/// A log may end a little in the future: the clock that wrote it was another.
+const AHEAD_MAX: Duration = Duration::from_secs(3600);
 
 /// Where the next event of each partition goes.
 #[derive(Clone, Serialize, Deserialize)]
@@ -64,6 +66,8 @@ fn parse(body: &Bytes) -> anyhow::Result<Record> {
 pub struct EmbeddedLog {
     folder: PathBuf,
     partitions: u16,
+    /// Where the next event of each partition went when the log was opened.
+    at_start: Vec<u64>,
     appender: Appender<Offsets>,
 }
 
@@ -95,8 +99,30 @@ impl EmbeddedLog {
                 "the event log had a torn tail; nothing acknowledged was in it"
             );
         }
+        if offsets.latest > clock.now().plus(AHEAD_MAX) {
+            tracing::error!(
+                latest = %offsets.latest,
+                now = %clock.now(),
+                "the event log ends in the future: until the clock gets there, no event id is forgotten; check the clock"
+            );
+        }
+        let next = offsets.next.clone();
         let appender = Appender::open(folder, last, false, offsets, options, clock)?;
-        Ok(Self { folder: folder.to_owned(), partitions, appender })
+        Ok(Self { at_start: next, folder: folder.to_owned(), partitions, appender })
+    }
+
+    /// Refuses, in words, a log that ended before `applied`, the positions of the feature store's snapshot: events would be given
+    /// offsets that the store believes to have applied, and be passed over.
+    pub fn check_reaches(&self, applied: &[Option<u64>]) -> anyhow::Result<()> {
+        let lost = self.at_start.iter().zip(applied).position(|(&next, applied)| applied.is_some_and(|at| at >= next));
+        ensure!(
+            lost.is_none(),
+            "the event log in {} ends before the position of the feature store's snapshot (partition {}): bring back the log from a \
+             backup, or remove the snapshots to rebuild from what is left",
+            self.folder.display(),
+            lost.unwrap_or_default()
+        );
+        Ok(())
     }
 
     /// Deletes whole segments that are older than `cutoff` and lie below `applied`, the positions that every kept snapshot

@@ -171,8 +171,8 @@ impl Ingest {
         Ok(report)
     }
 
-    /// Takes one event that was refused before; the reason when it is refused again, without another dead letter.
-    pub async fn retry(&self, payload: Bytes) -> anyhow::Result<Result<(), String>> {
+    /// Takes one event that was refused before, `from_log` by the projector; the reason when it is refused again, without another dead letter.
+    pub async fn retry(&self, payload: Bytes, from_log: bool) -> anyhow::Result<Result<(), String>> {
         let now = self.clock.now();
         if payload.len() > self.event_bytes_max {
             return Ok(Err(self.too_large(payload.len() as u64)));
@@ -180,7 +180,10 @@ impl Ingest {
         if let Err(invalid) = decode(&payload, now) {
             return Ok(Err(invalid.0));
         }
-        self.take(vec![Line { number: 1, content: Content::Whole(payload) }], None).await?;
+        let report = self.take(vec![Line { number: 1, content: Content::Whole(payload) }], None).await?;
+        if report.accepted == 0 && from_log {
+            return Ok(Err("the log has it, and it was refused when it was applied: send it anew under another id".into()));
+        }
         Ok(Ok(()))
     }
 

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 
 use super::state::{self, Partition, Product};
-use super::{Applied, ApplyError, ChangeBatch, FeatureStore, Filter, Found, Limits, Read, Standing, snapshot};
+use super::{
+    Applied, ApplyError, ChangeBatch, EXAMINED_MAX, FeatureStore, Filter, Found, Limits, Read, Scanned, Standing, snapshot,
+};
 use crate::clock::Micros;
 use crate::event::{Identity, partition_of};
 
@@ -110,18 +112,40 @@ impl FeatureStore for EmbeddedStore {
         Ok(reads.iter().map(answer).collect())
     }
 
-    async fn scan(&self, after: Option<&str>, limit: usize, filter: Filter<'_>) -> anyhow::Result<Vec<Arc<str>>> {
+    async fn scan(&self, after: Option<&str>, limit: usize, filter: Filter<'_>) -> anyhow::Result<Scanned> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut found: Vec<Arc<str>> = Vec::new();
+        let share = EXAMINED_MAX.div_ceil(self.slots.len());
+        let mut skus: Vec<Arc<str>> = Vec::new();
+        let mut cut_at: Option<Arc<str>> = None;
         for slot in &self.slots {
             let slot = slot.read();
-            let passing =
-                slot.state.products.range::<str, _>((from, Bound::Unbounded)).filter(|(_, product)| filter(product.details()));
-            found.extend(passing.take(limit).map(|(sku, _)| sku.clone()));
+            let mut products = slot.state.products.range::<str, _>((from, Bound::Unbounded));
+            let mut found = 0;
+            for examined in 1.. {
+                let Some((sku, product)) = products.next() else { break };
+                if filter(product.details()) {
+                    skus.push(sku.clone());
+                    found += 1;
+                }
+                if found == limit {
+                    break;
+                }
+                if examined == share {
+                    // What lies behind the earliest of these places in other partitions belongs to the next scan.
+                    cut_at = Some(cut_at.take().map_or_else(|| sku.clone(), |before| before.min(sku.clone())));
+                    break;
+                }
+            }
         }
-        found.sort_unstable();
-        found.truncate(limit);
-        Ok(found)
+        skus.sort_unstable();
+        if let Some(cut_at) = &cut_at {
+            skus.retain(|sku| sku <= cut_at);
+        }
+        if skus.len() >= limit {
+            skus.truncate(limit);
+            cut_at = None;
+        }
+        Ok(Scanned { skus, cut_at })
     }
 
     fn has_seen(&self, partition: u16, identity: Identity, now: Micros) -> bool {

@@ -163,6 +163,18 @@ pub struct Standing {
     pub ids: usize,
 }
 
+/// Products that one scan looks at: what a narrow scope costs is bounded.
+pub const EXAMINED_MAX: usize = 12_000;
+
+/// What a scan found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Those that pass.
+    pub skus: Vec<Arc<str>>,
+    /// Where the next scan begins, when this one saw its bound before the end; everything up to there was looked at.
+    pub cut_at: Option<Arc<str>>,
+}
+
 /// Which products a scan passes over.
 pub type Filter<'a> = &'a (dyn Fn(Option<&Details>) -> bool + Sync);
 
@@ -181,8 +193,9 @@ pub trait FeatureStore: Send + Sync {
     /// Answers in the order asked; prices are those in force at `now`.
     async fn get_many(&self, reads: &[Read], now: Micros) -> anyhow::Result<Vec<Found>>;
 
-    /// The first `limit` SKUs behind `after` that pass `filter`, ascending by bytes.
-    async fn scan(&self, after: Option<&str>, limit: usize, filter: Filter<'_>) -> anyhow::Result<Vec<Arc<str>>>;
+    /// The first `limit` SKUs behind `after` that pass `filter`, ascending by bytes; fewer when [`EXAMINED_MAX`] did not hold
+    /// so many.
+    async fn scan(&self, after: Option<&str>, limit: usize, filter: Filter<'_>) -> anyhow::Result<Scanned>;
 
     /// Whether the id is remembered, so that another copy appended at `now` would change nothing.
     fn has_seen(&self, partition: u16, identity: Identity, now: Micros) -> bool;

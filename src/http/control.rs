@@ -79,7 +79,7 @@ async fn keep_letters(State(app): State<Arc<App>>, Json(letters): Json<Vec<Lette
 }
 
 async fn dead_letters(State(app): State<Arc<App>>) -> Result<Response, Failed> {
-    Ok(Json(app.engine.dead_letters()?).into_response())
+    Ok(Json(app.engine.dead_letters().await?).into_response())
 }
 
 async fn retry(State(app): State<Arc<App>>, Json(ids): Json<Vec<u64>>) -> Result<Response, Failed> {

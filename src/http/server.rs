@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -61,6 +62,36 @@ impl Listener for UnixListener {
     }
 }
 
+/// What happens on a connection.
+#[derive(Default)]
+struct Activity {
+    begun: AtomicU64,
+    under_way: Arc<()>,
+}
+
+impl Activity {
+    /// A request; under way until what is returned is dropped.
+    fn begin(&self) -> Arc<()> {
+        self.begun.fetch_add(1, Ordering::AcqRel);
+        self.under_way.clone()
+    }
+
+    /// Returns when no request was under way and none came for `limit`.
+    async fn silent_for(&self, limit: Duration) {
+        let mut seen = u64::MAX;
+        let mut silent_since = tokio::time::Instant::now();
+        loop {
+            let begun = self.begun.load(Ordering::Acquire);
+            if begun != seen || Arc::strong_count(&self.under_way) > 1 {
+                (seen, silent_since) = (begun, tokio::time::Instant::now());
+            } else if silent_since.elapsed() >= limit {
+                return;
+            }
+            tokio::time::sleep(limit / 4).await;
+        }
+    }
+}
+
 /// Serves until `stop` says so, then lets requests in flight finish.
 pub async fn serve(mut listener: impl Listener, router: Router, bounds: Bounds, open: Gauge, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(bounds.connections_max));
@@ -84,20 +115,33 @@ pub async fn serve(mut listener: impl Listener, router: Router, bounds: Bounds, 
             (Err(_), _) => break,
         };
         let router = router.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Peer(peer));
-            router.clone().oneshot(request)
+        let activity = Arc::new(Activity::default());
+        let service = service_fn({
+            let activity = activity.clone();
+            move |request: Request<Incoming>| {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(Peer(peer));
+                let (router, under_way) = (router.clone(), activity.begin());
+                async move {
+                    let answer = router.oneshot(request).await;
+                    drop(under_way);
+                    answer
+                }
+            }
         });
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(bounds.header_timeout);
-        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(200);
+        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(200).keep_alive_interval(bounds.header_timeout / 2);
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
-        let open = open.clone();
+        let (open, header_timeout) = (open.clone(), bounds.header_timeout);
         open.inc();
         tokio::spawn(async move {
-            // Ends in an error whenever a client goes away: nothing to tell anybody.
-            drop(connection.await);
+            tokio::select! {
+                // Ends in an error whenever a client goes away: nothing to tell anybody.
+                _ = connection => {}
+                // hyper's timer begins with the first byte of HTTP/1: it sees neither a silent client nor an idle HTTP/2 one.
+                () = activity.silent_for(header_timeout) => {}
+            }
             open.dec();
             drop(place);
         });

@@ -11,12 +11,14 @@ use tokio::sync::watch;
 use super::journal::{Header, Journal, parse_frame};
 use super::store::{self, Aggregate};
 use crate::clock::{Clock, Micros};
-use crate::db::Db;
+use crate::db::{Db, within};
 use crate::segment::{Cursor, Item, Reader};
 use crate::telemetry::Metrics;
 
 /// Records a transaction: bounds memory and how long the ledger's rows are locked.
 const RECORDS_MAX: u64 = 50_000;
+/// A transaction of so many records takes far less.
+const SHIP_TIMEOUT: Duration = Duration::from_secs(30);
 /// After a failure; doubles up to the last.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -79,7 +81,8 @@ impl Shipper {
     }
 
     async fn follow(&mut self, stop: &mut watch::Receiver<bool>, pause: &mut Duration) -> anyhow::Result<()> {
-        let shipped = store::watermarks(&mut *self.db.read().await?, self.journal.replica()).await?;
+        let shipped =
+            within(SHIP_TIMEOUT, async { store::watermarks(&mut *self.db.read().await?, self.journal.replica()).await }).await?;
         let reader = self.journal.reader(|epoch| shipped.get(&epoch).copied().unwrap_or(0))?;
         let mut round = Round { shipped, epoch: 0, aggregate: Aggregate::default(), reader: Some(reader) };
         loop {
@@ -148,16 +151,22 @@ impl Shipper {
         if round.aggregate.records == 0 {
             return Ok(());
         }
-        let mut transaction = self.db.begin().await?;
-        let replica = self.journal.replica();
-        let moved =
-            store::ship(&mut transaction, self.db.dialect(), replica, round.epoch, round.watermark(), &round.aggregate).await?;
+        let moved = within(SHIP_TIMEOUT, async {
+            let mut transaction = self.db.begin().await?;
+            let (replica, dialect) = (self.journal.replica(), self.db.dialect());
+            let moved = store::ship(&mut transaction, dialect, replica, round.epoch, round.watermark(), &round.aggregate).await?;
+            // Should this not answer, the watermark tells at the next try whether it happened.
+            if moved {
+                transaction.commit().await?;
+            }
+            Ok(moved)
+        })
+        .await?;
         anyhow::ensure!(
             moved,
             "the ledger's watermark of epoch {} was moved by somebody else; beginning again from it",
             round.epoch
         );
-        transaction.commit().await?;
         self.metrics.shipped_records.inc_by(round.aggregate.records);
         if round.epoch == self.journal.epoch() {
             self.metrics.shipped_of_this_start.inc_by(round.aggregate.records);

@@ -75,7 +75,9 @@ impl Metered {
         if self.rows.fetch_add(rows, Ordering::Relaxed).saturating_add(rows) > ROWS_MAX {
             return Err(coded(
                 Code::QueryTooComplex,
-                format!("One request may read {ROWS_MAX} products. Ask for fewer at a time."),
+                format!(
+                    "One request may read {ROWS_MAX} products, a page of the catalogue counting for more. Ask for less at a time."
+                ),
             ));
         }
         Ok(())

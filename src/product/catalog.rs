@@ -2,13 +2,15 @@
 
 use async_graphql::{Context, Object, SelectionField};
 
-use super::asker::{Asker, coded};
+use super::asker::{Asker, Metered, coded};
 use super::item::Product;
 use super::lookahead::Wanted;
 use super::query::{Services, read};
 use crate::error::Code;
 
 const PAGE_MAX: usize = 100;
+/// What a scan counts for, beside the rows that it finds: a few of them fill a request.
+const SCAN_ROWS: usize = 150;
 /// Cursors are opaque to clients: this letter keeps a bare SKU from being taken for one.
 const CURSOR: &str = "s:";
 
@@ -17,6 +19,7 @@ pub(super) struct ProductConnection {
     edges: Vec<ProductEdge>,
     more: bool,
     behind_start: bool,
+    end: Option<String>,
 }
 
 /// One product of a page.
@@ -52,7 +55,7 @@ impl ProductConnection {
             more: self.more,
             behind_start: self.behind_start,
             start: self.edges.first().map(|edge| edge.cursor.clone()),
-            end: self.edges.last().map(|edge| edge.cursor.clone()),
+            end: self.end.clone(),
         }
     }
 }
@@ -89,7 +92,7 @@ impl PageInfo {
         self.start.as_deref()
     }
 
-    /// The last product's cursor, for `after`.
+    /// For `after`: the next page begins behind it. A page may be short, or empty, before the last one.
     async fn end_cursor(&self) -> Option<&str> {
         self.end.as_deref()
     }
@@ -108,20 +111,25 @@ pub(super) async fn page(ctx: &Context<'_>, first: i32, after: Option<&str>) -> 
         .transpose()?;
     let asker = Asker::of(ctx)?;
     let scope = asker.scope();
+    Metered::of(ctx)?.take_rows(SCAN_ROWS)?;
     // One more than asked tells whether there is a next page.
-    let mut skus = ctx
+    let scanned = ctx
         .data::<Services>()?
         .features
         .scan(behind, first + 1, &|details| scope.has_product(details))
         .await
         .map_err(|_| coded(Code::Unavailable, "Features cannot be read for now. Try again."))?;
-    let more = skus.len() > first;
+    let mut skus = scanned.skus;
+    let more = skus.len() > first || scanned.cut_at.is_some();
     skus.truncate(first);
     let wanted = Wanted::of(node_fields(ctx).into_iter())?;
     let products = read(ctx, skus.iter().map(|sku| wanted.read(sku)).collect()).await?;
-    let edges =
-        products.into_iter().flatten().map(|node| ProductEdge { cursor: format!("{CURSOR}{}", node.read.sku), node }).collect();
-    Ok(ProductConnection { edges, more, behind_start: after.is_some() })
+    let cursor = |sku: &str| format!("{CURSOR}{sku}");
+    let edges: Vec<ProductEdge> =
+        products.into_iter().flatten().map(|node| ProductEdge { cursor: cursor(&node.read.sku), node }).collect();
+    // A scan that saw its bound goes on from there, though the page be short.
+    let end = scanned.cut_at.as_deref().or(skus.last().map(|sku| &**sku)).map(cursor);
+    Ok(ProductConnection { edges, more, behind_start: after.is_some(), end })
 }
 
 /// The fields asked of each product, below `nodes` and below `edges { node }`.

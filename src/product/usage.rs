@@ -3,7 +3,7 @@
 use async_graphql::{Context, Object};
 use jiff::tz::TimeZone;
 
-use super::asker::{Asker, coded};
+use super::asker::{Asker, Metered, coded};
 use super::query::Services;
 use super::scalars::{BigInt, DateTime, Decimal};
 use crate::billing::Period;
@@ -12,6 +12,9 @@ use crate::billing::rating::Line;
 use crate::clock::Micros;
 use crate::error::Code;
 use crate::money::Money;
+
+/// What a look into the ledger counts for: its connections are few, and shared.
+const LEDGER_ROWS: usize = 400;
 
 /// What you used in a period.
 pub(super) struct Usage {
@@ -114,6 +117,7 @@ fn decimal(money: Money) -> Decimal {
 impl Usage {
     pub(super) async fn read(ctx: &Context<'_>, period: Option<&str>) -> async_graphql::Result<Self> {
         let asker = Asker::of(ctx)?;
+        Metered::of(ctx)?.take_rows(LEDGER_ROWS)?;
         let services = ctx.data::<Services>()?;
         let partner = &asker.account().partner;
         let period = match period {

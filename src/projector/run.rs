@@ -31,8 +31,11 @@ pub struct Projector {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Held while a batch and its dead letters are under way: a snapshot that takes it never lies between the two.
-    pub step: Arc<tokio::sync::Mutex<()>>,
+    pub step: Arc<Step>,
 }
+
+/// Dead letters of batches that are applied, which could not be kept yet.
+pub type Step = tokio::sync::Mutex<Vec<Letter>>;
 
 impl Projector {
     /// Runs until `stop` says so. A failure is logged and begun again from the store's position: nothing is skipped.
@@ -79,14 +82,15 @@ impl Projector {
     }
 
     async fn apply(&self, batch: Batch, applied: &mut [Option<u64>]) -> anyhow::Result<()> {
-        let _step = self.step.lock().await;
+        let mut unkept = self.step.lock().await;
         let mut changes: BTreeMap<u16, Vec<Change>> = BTreeMap::new();
-        let mut letters = Vec::new();
+        // Nothing more is applied before they are kept: what waits here is one batch's at most.
+        self.keep(&mut unkept).await?;
         for record in batch.records {
             let at = record.at;
             let (change, invalid) = fold(record, self.log.partitions());
             if let Some(invalid) = invalid {
-                letters.extend(self.letter(at, invalid.0, &change.payload));
+                unkept.extend(self.letter(at, invalid.0, &change.payload));
             }
             changes.entry(at.partition).or_default().push(change);
         }
@@ -99,13 +103,24 @@ impl Projector {
             self.in_flight.applied(identities.into_iter());
             self.metrics.applied(&outcome);
             for refused in outcome.refused {
-                letters.extend(self.letter(Position { partition, offset: refused.offset }, refused.reason, &refused.payload));
+                unkept.extend(self.letter(Position { partition, offset: refused.offset }, refused.reason, &refused.payload));
             }
         }
-        self.dead_letters.append(letters).await.context("dead letters could not be kept")?;
+        self.keep(&mut unkept).await?;
         for (partition, as_of) in batch.ends {
             self.features.confirm(partition, as_of).await?;
         }
+        Ok(())
+    }
+
+    async fn keep(&self, unkept: &mut Vec<Letter>) -> anyhow::Result<()> {
+        // A batch that failed half way is folded again from the store's position: its letters may be here twice.
+        unkept.retain(|letter| match letter.origin {
+            Origin::Log { partition, offset } => !self.dead_letters.has(Position { partition, offset }),
+            Origin::Ingest { .. } => true,
+        });
+        self.dead_letters.append(unkept.clone()).await.context("dead letters could not be kept")?;
+        unkept.clear();
         Ok(())
     }
 

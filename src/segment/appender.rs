@@ -135,7 +135,7 @@ impl<E: Encoder> Appender<E> {
             poisoned: AtomicBool::new(false),
         });
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
-        let writer = Writer { shared: shared.clone(), file, end, encoder, options };
+        let writer = Writer { shared: shared.clone(), file, end, synced: end.byte, encoder, options };
         let thread = std::thread::Builder::new().name("segment".into()).spawn(move || writer.run(waiting))?;
         Ok(Self { requests, shared, thread: Some(thread) })
     }
@@ -176,6 +176,8 @@ struct Writer<E: Encoder> {
     shared: Arc<Shared>,
     file: File,
     end: Cursor,
+    /// How much of the file is known to be on the disk: what later frames vouch for.
+    synced: u64,
     encoder: E,
     options: Options,
 }
@@ -196,7 +198,7 @@ impl<E: Encoder> Writer<E> {
                     .iter()
                     .map(|entry| {
                         let encoder = &mut self.encoder;
-                        file::write_frame(&mut bytes, self.end.byte, |body| encoder.encode(now, entry, body))
+                        file::write_frame(&mut bytes, self.synced, |body| encoder.encode(now, entry, body))
                     })
                     .collect();
                 group.push((request.done, places));
@@ -226,12 +228,15 @@ impl<E: Encoder> Writer<E> {
         if self.poisoned() || self.end.byte < self.options.segment_bytes {
             return Ok(());
         }
+        // Only the last segment's tail is mended at a start, so one that is left must be whole on the disk.
+        self.file.sync_all().map_err(|error| self.not_written(error))?;
         let number = self.end.segment + 1;
         let sync = self.options.durability == Durability::Fsync;
         let (file, byte) =
             file::create(&self.shared.folder, number, &self.encoder.header(), sync).map_err(|error| self.not_written(error))?;
         self.file = file;
         self.end = Cursor { segment: number, byte };
+        self.synced = byte;
         Ok(())
     }
 
@@ -253,9 +258,14 @@ impl<E: Encoder> Writer<E> {
             // After a failed sync the kernel may have dropped the pages and marked them clean: never ask the same file again.
             tracing::error!(folder = %self.shared.folder.display(), %error, "cannot sync; taking no more writes until a restart");
             self.shared.poisoned.store(true, Ordering::Release);
+            // Those who wait are refused: what a restart would find must not count.
+            drop(self.file.set_len(self.end.byte));
             return Err(AppendError::Poisoned(self.shared.folder.clone()));
         }
         self.end.byte += bytes.len() as u64;
+        if self.options.durability == Durability::Fsync {
+            self.synced = self.end.byte;
+        }
         Ok(())
     }
 }

@@ -165,8 +165,9 @@ pub fn recover(folder: &Path, mut each: impl FnMut(&[u8]) -> anyhow::Result<()>)
     let cut_bytes = (bytes.len() - at) as u64;
     if cut_bytes > 0 {
         file.set_len(at as u64)?;
-        file.sync_all()?;
     }
+    // Whole frames may still be in the page cache alone: whoever reads them must be able to trust them.
+    file.sync_all()?;
     Ok(Some(Recovered { number, file, bytes: at as u64, cut_bytes }))
 }
 

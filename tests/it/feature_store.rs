@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tollgate::clock::Micros;
-use tollgate::event::{Identity, Position, Record, partition_of};
-use tollgate::feature::{ChangeBatch, EmbeddedStore, FeatureStore, Limits, Read};
+use tollgate::clock::{Clock, Micros};
+use tollgate::event::{EmbeddedLog, Identity, Position, Record, partition_of};
+use tollgate::feature::{ChangeBatch, EXAMINED_MAX, EmbeddedStore, FeatureStore, Limits, Read};
 use tollgate::projector::fold;
 
 use crate::support::{adjusted, counted, price, upserted};
@@ -70,10 +70,13 @@ async fn suite(store: Arc<dyn FeatureStore>) {
     let many: Vec<Value> =
         skus.iter().map(|sku| upserted(&format!("u{sku}"), sku, if sku.ends_with('5') { "Birk" } else { "Cora" })).collect();
     apply(&*store, &many).await;
-    let first = store.scan(Some("S"), 4, &|_| true).await.unwrap();
+    let first = store.scan(Some("S"), 4, &|_| true).await.unwrap().skus;
     assert_eq!(first.iter().map(|sku| &**sku).collect::<Vec<_>>(), ["S00", "S01", "S02", "S03"]);
-    let birk = store.scan(None, 10, &|details| details.is_some_and(|details| details.brand == "Birk")).await.unwrap();
+    let birk = store.scan(None, 10, &|details| details.is_some_and(|details| details.brand == "Birk")).await.unwrap().skus;
     assert_eq!(birk.iter().map(|sku| &**sku).collect::<Vec<_>>(), ["S05", "S15", "S25"]);
+
+    let nobody = store.scan(None, 10, &|_| false).await.unwrap();
+    assert!(nobody.skus.is_empty() && nobody.cut_at.is_none(), "few products are all looked at");
 
     let seen = |id: &str, now| store.has_seen(partition_of("A", PARTITIONS), Identity::of("/t", id), now);
     assert!(seen("c", APPENDED) && !seen("never", APPENDED));
@@ -110,4 +113,69 @@ async fn a_damaged_snapshot_gives_way_to_the_one_before_and_two_to_words() {
     damage(&snapshots[0]);
     let error = EmbeddedStore::open(folder.path(), PARTITIONS, LIMITS).err().unwrap().to_string();
     assert!(error.contains("no snapshot in"), "{error}");
+}
+
+#[tokio::test]
+async fn a_narrow_scope_pages_through_many_products_in_bounded_scans() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path(), 1, Limits { dedup_ids_max: 1 << 20, ..LIMITS }).unwrap();
+    let total = 3 * EXAMINED_MAX;
+    let changes = (0..total)
+        .map(|n| {
+            let event = upserted(&format!("u{n}"), &format!("S{n:06}"), if n % 9000 == 7 { "Rare" } else { "Many" });
+            let at = Position { partition: 0, offset: n as u64 };
+            fold(Record { at, appended: APPENDED, payload: Bytes::from(event.to_string()) }, 1).0
+        })
+        .collect();
+    store.apply(0, ChangeBatch { after: None, changes }).await.unwrap();
+    let (mut after, mut found, mut scans) = (None, Vec::new(), 0);
+    loop {
+        let scanned =
+            store.scan(after.as_deref(), 3, &|details| details.is_some_and(|details| details.brand == "Rare")).await.unwrap();
+        scans += 1;
+        found.extend(scanned.skus.iter().map(ToString::to_string));
+        after = scanned.cut_at.or(scanned.skus.get(2).cloned());
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, (0..total).filter(|n| n % 9000 == 7).map(|n| format!("S{n:06}")).collect::<Vec<_>>());
+    assert!((3..=5).contains(&scans), "{scans}");
+}
+
+#[tokio::test]
+async fn a_hundred_scheduled_prices_leave_the_one_in_force_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path(), 1, Limits { history_kept: 5, ..LIMITS }).unwrap();
+    let mut events = vec![price("p", "A", "DE", "7.50")];
+    for day in 0..120 {
+        let mut scheduled = price(&format!("s{day}"), "A", "DE", "9.00");
+        scheduled["time"] = json!("2026-01-05T09:00:00Z");
+        let begins = Micros(APPENDED.0 + 86_400_000_000 * (day + 1));
+        scheduled["data"]["validFrom"] = json!(begins.to_string());
+        events.push(scheduled);
+    }
+    let changes = events
+        .iter()
+        .enumerate()
+        .map(|(n, event)| {
+            let at = Position { partition: 0, offset: n as u64 };
+            fold(Record { at, appended: APPENDED, payload: Bytes::from(event.to_string()) }, 1).0
+        })
+        .collect();
+    let applied = store.apply(0, ChangeBatch { after: None, changes }).await.unwrap();
+    store.confirm(0, APPENDED).await.unwrap();
+    assert_eq!(applied.refused.len(), 21, "the price in force and 99 to come");
+    assert!(applied.refused[0].reason.contains("100 prices of this market are scheduled already"));
+    let found = store.get_many(&[ask("A", "X", "DE")], APPENDED).await.unwrap();
+    assert_eq!(found[0].product.as_ref().unwrap().prices[0].unwrap().amount.to_string(), "7.50");
+}
+
+#[tokio::test]
+async fn a_log_that_ends_before_the_stores_position_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = tollgate::segment::Options { segment_bytes: 1 << 20, durability: tollgate::config::Durability::Fsync };
+    let log = EmbeddedLog::open(folder.path(), 1, options, Clock::system()).unwrap();
+    let error = log.check_reaches(&[Some(3)]).unwrap_err().to_string();
+    assert!(error.contains("ends before the position of the feature store's snapshot"), "{error}");
 }

@@ -159,6 +159,16 @@ async fn a_client_that_never_finishes_is_let_go() {
         answer
     };
     talk("POST /graphql HTTP/1.1\r\nHost: x\r\nX-Slow: ".to_owned()).await;
+    talk(String::new()).await;
+    talk("PRI * HT".to_owned()).await;
+    let idle_http2 = tokio::time::timeout(Duration::from_secs(20), async {
+        let mut stream = TcpStream::connect(gateway.running.address).await.unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        // Frames come, pings among them; the end must come too.
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer).await);
+    });
+    idle_http2.await.expect("an idle HTTP/2 connection stays open");
     let body = talk(format!(
         "POST /graphql HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{{",
         partner.key

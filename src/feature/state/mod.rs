@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Applied, Change, Details, Limits, Price, RefusedChange};
 use crate::clock::Micros;
 use crate::event::{Body, Event, Identity};
-use register::{Entry, Register};
+use register::{Entry, Register, SCHEDULED_MAX};
 use seen::{Seen, Trace};
 use stock::Stock;
 
@@ -130,13 +130,14 @@ impl Partition {
             }
             _ if undone_before.is_some() => (Trace::Undone, Outcome::Applied),
             Body::JourneyRecorded { .. } | Body::VisitorErased => (Trace::Nothing, Outcome::Applied),
-            body => self.set(identity, change.offset, event, body, limits),
+            body => self.set(identity, change, event, body, limits),
         };
         self.seen.remember(identity, change.appended, trace);
         outcome
     }
 
-    fn set(&mut self, identity: Identity, offset: u64, event: &Event, body: &Body, limits: &Limits) -> (Trace, Outcome) {
+    fn set(&mut self, identity: Identity, change: &Change, event: &Event, body: &Body, limits: &Limits) -> (Trace, Outcome) {
+        let (offset, appended) = (change.offset, change.appended);
         let product = self.products.entry(event.subject.as_str().into()).or_default();
         let kept = limits.history_kept;
         let time = event.time;
@@ -145,12 +146,16 @@ impl Partition {
             Body::ProductUpserted { title, brand, category, supplier, version } => {
                 let (title, brand) = (title.clone(), brand.clone());
                 let value = Details { title, brand, category: category.clone(), supplier: supplier.clone() };
-                product.details.set(Entry { identity, rank: rank(version), from: None, value }, kept);
+                product.details.set(Entry { identity, rank: rank(version), from: None, value }, appended, kept);
             }
             Body::PriceSet { market, currency, amount, list_amount, version, valid_from } => {
                 let value = PriceTag { currency: currency.code().into(), amount: *amount, list_amount: *list_amount };
                 let entry = Entry { identity, rank: rank(version), from: *valid_from, value };
-                product.prices.entry(market.as_str().into()).or_default().set(entry, kept);
+                if !product.prices.entry(market.as_str().into()).or_default().set(entry, appended, kept) {
+                    let reason =
+                        format!("{SCHEDULED_MAX} prices of this market are scheduled already: let some of them begin first");
+                    return (Trace::Nothing, Outcome::Refused(reason));
+                }
             }
             Body::InventoryCounted { location, on_hand, reserved, version } => {
                 let stock = product.stock.entry(location.as_str().into()).or_default();
@@ -176,17 +181,21 @@ impl Partition {
             self.forget_if_empty(subject);
             return Outcome::Applied;
         }
-        match self.seen.trace(target) {
-            None => {
-                self.seen.await_event(target, subject, change);
-                Outcome::Applied
+        let Some(trace) = self.seen.trace(target) else {
+            if self.seen.await_event(target, subject, change) {
+                return Outcome::Applied;
             }
-            Some(Trace::Undone | Trace::Nothing) => Outcome::Applied,
-            Some(Trace::Compensation) => Outcome::Refused(OF_A_COMPENSATION.into()),
-            Some(Trace::Adjusted { sku, .. }) if **sku != *subject => {
+            return Outcome::Refused(
+                "it compensates an event that did not come yet, as do too many others: send it again later".into(),
+            );
+        };
+        match trace {
+            Trace::Undone | Trace::Nothing => Outcome::Applied,
+            Trace::Compensation => Outcome::Refused(OF_A_COMPENSATION.into()),
+            Trace::Adjusted { sku, .. } if **sku != *subject => {
                 Outcome::Refused("it compensates an event of another subject: give that one's subject".into())
             }
-            Some(Trace::Adjusted { location, delta, offset, .. }) => {
+            Trace::Adjusted { location, delta, offset, .. } => {
                 let (location, delta, offset) = (location.clone(), *delta, *offset);
                 if let Some(stock) = self.products.get_mut(subject).and_then(|product| product.stock.get_mut(&location)) {
                     stock.undo_folded(delta, offset);
@@ -195,7 +204,7 @@ impl Partition {
                 self.forget_if_empty(subject);
                 Outcome::Applied
             }
-            Some(Trace::Absolute) => Outcome::Refused(
+            Trace::Absolute => Outcome::Refused(
                 "it compensates a value that is no longer in the kept history, or of another subject: set the value anew".into(),
             ),
         }

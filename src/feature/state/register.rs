@@ -7,8 +7,8 @@ use super::Rank;
 use crate::clock::Micros;
 use crate::event::Identity;
 
-/// Values that wait for their `validFrom`, at most; the earliest-set of more is forgotten.
-const SCHEDULED_MAX: usize = 100;
+/// Values that are, or will be, in force, at most.
+pub(super) const SCHEDULED_MAX: usize = 100;
 
 /// One value that was set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,8 +24,8 @@ pub(in crate::feature) struct Entry<V> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::feature) struct Register<V> {
     entries: Vec<Entry<V>>,
-    /// Places in `entries` of those that are in force at some instant, by the instant from which they are.
-    timeline: Vec<usize>,
+    /// From which instant which of `entries` is in force, ascending.
+    timeline: Vec<(Option<Micros>, usize)>,
 }
 
 impl<V> Default for Register<V> {
@@ -41,25 +41,36 @@ impl<V> Register<V> {
 
     /// The value in force at `now`.
     pub(in crate::feature) fn in_force(&self, now: Micros) -> Option<&Entry<V>> {
-        let begun =
-            self.timeline.iter().map(|&place| &self.entries[place]).take_while(|entry| entry.from.is_none_or(|from| from <= now));
-        begun.last()
+        let begun = self.timeline.iter().take_while(|(start, _)| start.is_none_or(|start| start <= now));
+        begun.last().map(|&(_, place)| &self.entries[place])
     }
 
-    /// What is, or will be, in force, by the instant from which it is.
+    /// What is, or will be, in force, ascending.
     pub(super) fn timeline(&self) -> impl Iterator<Item = &Entry<V>> {
-        self.timeline.iter().map(|&place| &self.entries[place])
+        self.timeline.iter().map(|&(_, place)| &self.entries[place])
     }
 
-    pub(super) fn set(&mut self, entry: Entry<V>, kept: usize) {
+    /// Sets a value that was appended at `appended`. False when too many wait for their instant already: then nothing changes.
+    pub(super) fn set(&mut self, entry: Entry<V>, appended: Micros, kept: usize) -> bool {
         self.entries.push(entry);
         self.refold();
-        while self.timeline.len() > SCHEDULED_MAX || self.entries.len() > kept + self.timeline.len() {
-            let idle = (0..self.entries.len()).find(|place| !self.timeline.contains(place));
-            let place = if self.timeline.len() > SCHEDULED_MAX { 0 } else { idle.unwrap_or(0) };
+        while self.timeline.len() > SCHEDULED_MAX {
+            // The first goes when the second has begun: it will not be in force again.
+            let past = self.timeline.get(1).is_some_and(|(start, _)| start.is_none_or(|start| start <= appended));
+            let place = if past { self.timeline[0].1 } else { self.entries.len() - 1 };
             self.entries.remove(place);
             self.refold();
+            if !past {
+                return false;
+            }
         }
+        while self.entries.len() > kept + self.timeline.len() {
+            let idle = (0..self.entries.len()).find(|place| self.timeline.iter().all(|(_, in_force)| in_force != place));
+            let Some(idle) = idle else { break };
+            self.entries.remove(idle);
+            self.refold();
+        }
+        true
     }
 
     /// Takes back what `identity` set. False where it is not kept.
@@ -87,9 +98,9 @@ impl<V> Register<V> {
                 }
             }
             if let Some(winner) = winner
-                && self.timeline.last() != Some(&winner)
+                && self.timeline.last().is_none_or(|&(_, before)| before != winner)
             {
-                self.timeline.push(winner);
+                self.timeline.push((start, winner));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Which event ids were seen, for as long as the dedup bounds say, with what it takes to undo them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -8,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Micros;
 use crate::event::Identity;
 use crate::feature::{Change, Limits, RefusedChange};
+
+/// Compensations of one partition that wait for their event: each holds its payload.
+const AWAITED_MAX: usize = 10_000;
 
 /// What an event left behind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +56,8 @@ pub(in crate::feature) struct Seen {
     order: VecDeque<(Micros, Identity)>,
     /// By the event and its subject: a compensation of another subject is none.
     awaited: HashMap<(Identity, Arc<str>), Awaited>,
+    /// By append time; with those whose event came meanwhile.
+    waiting: VecDeque<(Micros, (Identity, Arc<str>))>,
 }
 
 impl Seen {
@@ -79,13 +85,17 @@ impl Seen {
         self.order.push_back((appended, identity));
     }
 
-    /// Keeps a compensation until its event comes.
-    pub(super) fn await_event(&mut self, target: Identity, subject: &str, change: &Change) {
-        self.awaited.entry((target, subject.into())).or_insert_with(|| Awaited {
-            appended: change.appended,
-            offset: change.offset,
-            payload: change.payload.to_vec(),
-        });
+    /// Keeps a compensation until its event comes. False when too many wait.
+    pub(super) fn await_event(&mut self, target: Identity, subject: &str, change: &Change) -> bool {
+        if self.waiting.len() >= AWAITED_MAX {
+            return false;
+        }
+        let key = (target, Arc::from(subject));
+        if let Entry::Vacant(place) = self.awaited.entry(key.clone()) {
+            place.insert(Awaited { appended: change.appended, offset: change.offset, payload: change.payload.to_vec() });
+            self.waiting.push_back((change.appended, key));
+        }
+        true
     }
 
     /// The compensation that came before the event.
@@ -104,12 +114,16 @@ impl Seen {
                 self.known.remove(&identity);
             }
         }
-        let mut expired: Vec<Awaited> = self
-            .awaited
-            .extract_if(|_, awaited| now.since(awaited.appended) > limits.dedup_window)
-            .map(|(_, awaited)| awaited)
-            .collect();
-        expired.sort_unstable_by_key(|awaited| awaited.offset);
+        let mut expired = Vec::new();
+        while let Some((appended, _)) = self.waiting.front()
+            && now.since(*appended) > limits.dedup_window
+        {
+            if let Some((appended, key)) = self.waiting.pop_front()
+                && self.awaited.get(&key).is_some_and(|awaited| awaited.appended == appended)
+            {
+                expired.extend(self.awaited.remove(&key));
+            }
+        }
         expired
     }
 }
