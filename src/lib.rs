@@ -1,4 +1,17 @@
-//! Tollgate sells live data: a stream of events in, a metered GraphQL API out, invoices that add up.
+//! Tollgate sells live data: a stream of events in, a metered GraphQL API out, bills that add up.
+//!
+//! ```text
+//! events  ─► event ─► projector ─► feature ────────────┐
+//!            (log)    (fold, apply)  (store)           │ one read a request
+//!                                                      ▼
+//! partner ─► http ─► gate: edge ─► authenticate ─► admit ─► execute (product) ─► settle ─► journal ─► answer
+//!                          │  directory: keys, plans, partners                             │
+//! bill    ◄─ billing ◄─ ledger (db) ◄─ metering: shipper ◄─────────────────────────────────┘
+//! ```
+//!
+//! `segment` is what event log, dead letters and journal are written with; `engine`, `app` and `serve` put everything together;
+//! `cli` and `demo` are the outside. ARCHITECTURE.md has the walls and the decisions.
+
 pub mod app;
 pub mod billing;
 pub mod cli;
