@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use sqlx::any::AnyPoolOptions;
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyPool, Executor, Row, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row, Transaction};
 
 use crate::clock::Micros;
 use dialect::Dialect;
@@ -50,6 +50,10 @@ impl Db {
                 url.push_str("?mode=rwc");
             }
         }
+        // Once by hand: a pool would try until its own time-out, and tell that instead of the cause.
+        within(ANSWER_TIMEOUT, async { Ok(AnyConnection::connect(&url).await?.close().await?) })
+            .await
+            .context("cannot connect to the database: check database.url and that the server runs")?;
         let pool = AnyPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)

@@ -116,6 +116,15 @@ async fn impossible_arguments_settings_and_plans_change_nothing() {
     for arguments in [&["invoice", "preview", "--period", "2026-13"][..], &["nothing"], &["demo", "--rate", "0"]] {
         assert_eq!(tollgate(&database, arguments).code, 2, "{arguments:?}");
     }
+    let ran = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["plan", "list"])
+        .envs(database.environment())
+        .env("TOLLGATE__DATABASE__URL", "postgres://u:canary@127.0.0.1:1/x")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(ran.stderr).unwrap();
+    assert!(told.contains("check database.url and that the server runs") && told.contains("refused"), "{told}");
+    assert!(!told.contains("canary"), "{told}");
     let unknown = database.file("tollgate.toml", "[server]\nlisen = \"127.0.0.1:1\"\n");
     let failed = tollgate(&database, &["serve", "--config", unknown.to_str().unwrap()]).failed();
     assert!(failed.contains("unknown setting server.lisen in") && failed.contains("listen"), "{failed}");
