@@ -184,10 +184,17 @@ impl Settings {
 
     /// `database.url` with `{data_dir}` filled in.
     pub fn database_url(&self) -> String {
-        self.database.url.replace("{data_dir}", &self.data_dir.display().to_string())
+        // Absolute and escaped: what stands between sqlite:// and the name would be read as a URL.
+        let data_dir = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
+        let mut path = data_dir.display().to_string();
+        for (plain, escaped) in [("%", "%25"), ("?", "%3F"), ("#", "%23"), (" ", "%20")] {
+            path = path.replace(plain, escaped);
+        }
+        self.database.url.replace("{data_dir}", &path)
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        ensure!(!self.data_dir.as_os_str().is_empty(), "the setting data_dir is empty: name a folder");
         ensure!(
             self.features.url == "embedded",
             "the setting features.url is \"{}\", but this version has the embedded feature store only: set \"embedded\"",
@@ -222,6 +229,9 @@ impl Settings {
         for (name, value) in [
             ("features.snapshot_every", self.features.snapshot_every),
             ("journal.ship_every", self.journal.ship_every),
+            ("server.header_timeout", self.server.header_timeout),
+            ("server.body_timeout", self.server.body_timeout),
+            ("server.execution_timeout", self.server.execution_timeout),
             ("gate.shield_interval", self.gate.shield_interval),
             ("gate.directory_poll", self.gate.directory_poll),
         ] {

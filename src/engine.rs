@@ -12,7 +12,7 @@ use crate::config::{Durability, Settings};
 use crate::data_dir::DataDir;
 use crate::error::Refusal;
 use crate::event::deadletter::{DeadLetter, DeadLetters, Letter, Origin};
-use crate::event::{EmbeddedLog, InFlight, Ingest, Line, Report};
+use crate::event::{EmbeddedLog, InFlight, Ingest, Line, OUTSIDE, Report};
 use crate::feature::{EmbeddedStore, FeatureStore, Limits};
 use crate::projector::{self, Projector, Step};
 use crate::segment::Options;
@@ -233,6 +233,11 @@ impl Engine {
                 retried
                     .refused
                     .push((letter.id, "only a part of it was kept, or it is not text: send it again from its source".into()));
+                continue;
+            }
+            if ids.is_empty() && letter.letter.reason.starts_with(OUTSIDE) {
+                let reason = "its producer key may not write its source: name it to take it all the same";
+                retried.refused.push((letter.id, reason.into()));
                 continue;
             }
             let from_log = matches!(letter.letter.origin, Origin::Log { .. });

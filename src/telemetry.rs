@@ -18,6 +18,13 @@ use crate::feature::{Applied, Standing};
 
 /// Sends log lines to stderr, as the settings say.
 pub fn start_logging(settings: &Log) -> anyhow::Result<()> {
+    // A bare word that is no level would be taken for a module's name, and switch everything off.
+    let directives = settings.level.contains(['=', ',']);
+    anyhow::ensure!(
+        directives || settings.level.parse::<tracing::level_filters::LevelFilter>().is_ok(),
+        "the setting log.level is \"{}\", but must be error, warn, info, debug, trace, off or directives such as \"tollgate=debug,info\"",
+        settings.level
+    );
     let filter = EnvFilter::try_new(&settings.level).map_err(|error| {
         anyhow::anyhow!(
             "the setting log.level is \"{}\", but must be error, warn, info, debug, trace or directives: {error}",
@@ -29,7 +36,11 @@ pub fn start_logging(settings: &Log) -> anyhow::Result<()> {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     // A second start in one process (tests) keeps the first.
     drop(if json {
         lines.json().flatten_event(true).try_init()

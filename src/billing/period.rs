@@ -37,7 +37,8 @@ impl FromStr for Period {
         if year.len() != 4 || month.len() != 2 || !(year.to_owned() + month).bytes().all(|b| b.is_ascii_digit()) {
             return Err(wrong());
         }
-        let year = year.parse().map_err(|_| wrong())?;
+        // The last month that has an end is one before the last that there is.
+        let year = year.parse().ok().filter(|year| (1..9999).contains(year)).ok_or_else(wrong)?;
         let month = month.parse().map_err(|_| wrong())?;
         Ok(Self { first: Date::new(year, month, 1).map_err(|_| wrong())? })
     }

@@ -55,7 +55,6 @@ impl Demo {
             };
             settings.server.operator_listen = SocketAddr::new(listen.ip(), port);
         }
-        let default_dir = self.data_dir.as_ref().is_none_or(|dir| *dir == settings.data_dir);
         if let Some(data_dir) = self.data_dir {
             settings.data_dir = data_dir;
         }
@@ -84,7 +83,7 @@ impl Demo {
             };
             let example = example(&running, expected).await?;
             let ready = set_up(&app, running.db(), &example, &mut context.rng).await?;
-            output::text(&banner(&running, &example, &ready, self.seed, self.events.as_deref(), default_dir))?;
+            output::text(&banner(&running, &example, &ready, self.seed, self.events.as_deref()))?;
             anyhow::Ok(feeding)
         };
         let feeding = tokio::select! {
@@ -99,7 +98,7 @@ impl Demo {
             Ok(feeding) => feeding.await.map_err(anyhow::Error::from),
             Err(error) => Err(error),
         };
-        running.stop().await?;
+        stop.unless_asked_again(running.stop()).await?;
         feeding
     }
 }
@@ -127,7 +126,7 @@ async fn example(running: &Running, expected: Option<Example>) -> anyhow::Result
     anyhow::bail!("no event brought both a stock level and a price of one SKU within 30 s: check the file, or raise --rate")
 }
 
-fn banner(running: &Running, example: &Example, ready: &[Ready], seed: u64, file: Option<&Path>, default_dir: bool) -> String {
+fn banner(running: &Running, example: &Example, ready: &[Ready], seed: u64, file: Option<&Path>) -> String {
     let query = "query($sku: ID!, $location: String!, $market: String!) { product(sku: $sku) { sku title brand \
                  inventory(location: $location) { onHand reserved available updatedAt freshness { asOf lagMs } } \
                  price(market: $market) { currency amount updatedAt freshness { asOf lagMs } } } }";
@@ -136,7 +135,10 @@ fn banner(running: &Running, example: &Example, ready: &[Ready], seed: u64, file
     let address = running.address;
     let command = std::env::args().next().unwrap_or_else(|| "tollgate".to_owned());
     let data_dir = running.app.settings.data_dir.display();
-    let command = if default_dir { command } else { format!("TOLLGATE__DATA_DIR={data_dir} {command}") };
+    // The other terminal may be in another folder, and has not this one's environment.
+    let default_dir = running.app.settings.data_dir == Path::new("./tollgate-data");
+    let absolute = std::path::absolute(&running.app.settings.data_dir).unwrap_or_default();
+    let command = if default_dir { command } else { format!("TOLLGATE__DATA_DIR='{}' {command}", absolute.display()) };
     let stream = match file {
         Some(file) => format!("the events of {}", file.display()),
         None => format!("a simulated shop (seed {seed})"),

@@ -83,6 +83,7 @@ fn instant(text: &str) -> anyhow::Result<Micros> {
     if let Ok(instant) = text.parse::<jiff::Timestamp>() {
         return Ok(instant.into());
     }
+    anyhow::ensure!(text.len() <= 10, "\"{text}\" has no time zone: write for example 2027-01-31T12:00:00Z");
     let day: Date = text.parse().with_context(|| format!("\"{text}\" is no date: write for example 2027-01-31"))?;
     Ok(day.to_zoned(TimeZone::UTC)?.timestamp().into())
 }

@@ -29,7 +29,7 @@ impl Serve {
         let mut stop = Stop::new()?;
         let running = serve::start(context.settings).await?;
         stop.asked().await;
-        running.stop().await
+        stop.unless_asked_again(running.stop()).await
     }
 }
 
@@ -42,6 +42,14 @@ pub(super) struct Stop {
 impl Stop {
     pub(super) fn new() -> anyhow::Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Stops cleanly, unless somebody asks once more: usage is durable, and the next start picks up the rest.
+    pub(super) async fn unless_asked_again(&mut self, stop: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+        tokio::select! {
+            stopped = stop => stopped,
+            () = self.asked() => anyhow::bail!("asked twice to stop: stopped at once, the next start picks up what is left"),
+        }
     }
 
     /// Returns when the process was asked to stop.

@@ -51,9 +51,15 @@ impl Db {
             }
         }
         // Once by hand: a pool would try until its own time-out, and tell that instead of the cause.
-        within(ANSWER_TIMEOUT, async { Ok(AnyConnection::connect(&url).await?.close().await?) })
-            .await
-            .context("cannot connect to the database: check database.url and that the server runs")?;
+        within(ANSWER_TIMEOUT, async {
+            let mut first = AnyConnection::connect(&url).await?;
+            for statement in dialect.on_connect() {
+                first.execute(*statement).await?;
+            }
+            Ok(first.close().await?)
+        })
+        .await
+        .context("cannot connect to the database: check database.url and that the server runs")?;
         let pool = AnyPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)

@@ -17,6 +17,9 @@ use crate::error::Refusal;
 use crate::feature::FeatureStore;
 use crate::telemetry::Metrics;
 
+/// How the reason begins where a producer key may not write a source.
+pub(crate) const OUTSIDE: &str = "source is outside";
+
 /// One event as it came, with its line or its place in the batch.
 #[derive(Clone, Debug)]
 pub struct Line {
@@ -109,7 +112,7 @@ impl Ingest {
                     Ok(event) => match producer {
                         Some(producer) if !producer.may_write(&event.source) => Err((
                             Some(event.id),
-                            format!("source is outside of what the producer key may write ({})", producer.sources.join(", ")),
+                            format!("{OUTSIDE} of what the producer key may write ({})", producer.sources.join(", ")),
                         )),
                         _ => Ok((event, bytes.clone())),
                     },

@@ -75,7 +75,7 @@ fn presented(headers: &HeaderMap) -> Result<Presented<'_>, Refusal> {
         Some(None) => return Err(refused("The Authorization header holds no bearer key. Send Authorization: Bearer tg_live_…")),
         None => headers
             .get("x-api-key")
-            .ok_or_else(|| refused("There is no key. Send Authorization: Bearer tg_live_… or X-API-Key: tg_live_…"))?
+            .ok_or_else(|| refused("There is no key. Send Authorization: Bearer … or X-API-Key: … with an API key, tg_live_…, or for events a producer key, tg_producer_…"))?
             .to_str()
             .map_err(|_| refused(UNKNOWN))?
             .trim(),

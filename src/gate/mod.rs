@@ -34,7 +34,8 @@ use crate::error::Refusal;
 use crate::ids::RequestId;
 use crate::metering::Journal;
 use crate::product::{Asker, Schema};
-use crate::telemetry::Metrics;
+use crate::segment::AppendError;
+use crate::telemetry::{Metrics, ProductLabel};
 
 /// What the gate works with.
 pub struct Gate {
@@ -81,7 +82,11 @@ impl Gate {
             }
             Err((refusal, remaining)) => {
                 self.metrics.request(refusal.code.as_str());
-                tracing::debug!(request.id = %request, code = refusal.code.as_str(), "refused");
+                if refusal.status().is_server_error() {
+                    tracing::warn!(request.id = %request, %address, code = refusal.code.as_str(), reason = %refusal, "refused");
+                } else {
+                    tracing::debug!(request.id = %request, %address, code = refusal.code.as_str(), reason = %refusal, "refused");
+                }
                 answer::refusal(accepts, &request, &refusal, remaining)
             }
         }
@@ -97,9 +102,10 @@ impl Gate {
         self.metrics.step("authenticate", step.elapsed());
 
         let step = Instant::now();
+        // The body first: a connection whose body was not read cannot be told 429, only closed.
+        let body = edge::read(headers, body, self.body_bytes_max, self.body_timeout).await.map_err(|refusal| (refusal, None))?;
         let allowed = self.limiter.take(&credential.account)?;
         let refused = |refusal: Refusal| (refusal, Some(allowed));
-        let body = edge::read(headers, body, self.body_bytes_max, self.body_timeout).await.map_err(refused)?;
         let operation = admit::operation(&body, &self.bounds).map_err(refused)?;
         self.metrics.step("admit", step.elapsed());
 
@@ -110,21 +116,37 @@ impl Gate {
 
         let step = Instant::now();
         let record = settle::record(request, &credential, now, &executed);
-        for (product, units) in &record.units {
-            self.metrics.units.get_or_create(&crate::telemetry::ProductLabel { product: product.as_str() }).inc_by(*units);
-        }
         let units = record.units.clone();
         self.metrics.step("settle", step.elapsed());
 
         let step = Instant::now();
-        self.journal.append(record).await.map_err(|error| {
-            tracing::error!(request.id = %request, %error, "usage could not be journaled; the answer is withheld");
+        // On a task of its own: a client that goes away must not keep what becomes durable from being counted.
+        let (journal, metrics) = (self.journal.clone(), self.metrics.clone());
+        let journaled = tokio::spawn(async move {
+            let units = record.units.clone();
+            journal.append(record).await?;
+            metrics.journaled_records.inc();
+            for (product, units) in units {
+                metrics.units.get_or_create(&ProductLabel { product: product.as_str() }).inc_by(units);
+            }
+            Ok::<_, AppendError>(())
+        });
+        let journaled = journaled.await.map_err(anyhow::Error::from).and_then(|journaled| Ok(journaled?));
+        journaled.map_err(|error| {
+            tracing::error!(request.id = %request, error = format!("{error:#}"), "usage could not be journaled; the answer is withheld");
             refused(Refusal::unavailable(
                 "Usage cannot be recorded for now, so nothing is answered and nothing is billed. Try again.",
             ))
         })?;
-        self.metrics.journaled_records.inc();
         self.metrics.step("journal", step.elapsed());
+        tracing::debug!(
+            request.id = %request,
+            partner.id = %credential.account.partner.id,
+            key.id = %credential.id,
+            units = units.values().sum::<u64>(),
+            duration_us = self.clock.now().since(now).as_micros() as u64,
+            "answered"
+        );
         Ok(Answered { request: request.clone(), response: executed.response, units, allowed })
     }
 }

@@ -19,6 +19,6 @@ pub fn record(request: &RequestId, credential: &Credential, now: Micros, done: &
         // Admission refuses who has no plan.
         plan: plan.map_or_else(|| PlanId::from(""), |plan| plan.id.clone()),
         plan_version: plan.map_or(0, |plan| plan.version),
-        units: done.metered.units(),
+        units: done.metered.units(&done.response.data),
     }
 }

@@ -2,7 +2,7 @@
 //! are not held up.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,8 +96,17 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpAd
         return peer;
     }
     let forwarded: Vec<&str> = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
-    let mut hops = forwarded.iter().flat_map(|value| value.split(',')).filter_map(|hop| hop.trim().parse::<IpAddr>().ok()).rev();
-    hops.find(|hop| !trusted_proxies.contains(hop)).map_or(peer, |hop| hop.to_canonical())
+    let hops: Vec<&str> = forwarded.iter().flat_map(|value| value.split(',')).map(str::trim).collect();
+    for hop in hops.into_iter().rev() {
+        // Some proxies add the port. What cannot be read was not written by ours, and neither was anything before it.
+        let read = hop.parse::<IpAddr>().or_else(|_| hop.parse::<SocketAddr>().map(|address| address.ip()));
+        match read.map(|hop| hop.to_canonical()) {
+            Ok(hop) if trusted_proxies.contains(&hop) => {}
+            Ok(hop) => return hop,
+            Err(_) => return peer,
+        }
+    }
+    peer
 }
 
 #[cfg(test)]
@@ -113,6 +122,10 @@ mod tests {
         assert_eq!(client_address(stranger, &headers, &[proxy]), stranger);
         assert_eq!(client_address(proxy, &headers, &[]), proxy);
         assert_eq!(client_address(proxy, &headers, &[proxy]).to_string(), "203.0.113.5");
+        headers.insert("x-forwarded-for", "6.6.6.6, 203.0.113.5:4711".parse().unwrap());
+        assert_eq!(client_address(proxy, &headers, &[proxy]).to_string(), "203.0.113.5");
+        headers.insert("x-forwarded-for", "6.6.6.6, nonsense".parse().unwrap());
+        assert_eq!(client_address(proxy, &headers, &[proxy]), proxy);
         assert_eq!(client_address(proxy, &HeaderMap::new(), &[proxy]), proxy);
     }
 

@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -62,33 +62,11 @@ impl Listener for UnixListener {
     }
 }
 
-/// What happens on a connection.
-#[derive(Default)]
-struct Activity {
-    begun: AtomicU64,
-    under_way: Arc<()>,
-}
-
-impl Activity {
-    /// A request; under way until what is returned is dropped.
-    fn begin(&self) -> Arc<()> {
-        self.begun.fetch_add(1, Ordering::AcqRel);
-        self.under_way.clone()
-    }
-
-    /// Returns when no request was under way and none came for `limit`.
-    async fn silent_for(&self, limit: Duration) {
-        let mut seen = u64::MAX;
-        let mut silent_since = tokio::time::Instant::now();
-        loop {
-            let begun = self.begun.load(Ordering::Acquire);
-            if begun != seen || Arc::strong_count(&self.under_way) > 1 {
-                (seen, silent_since) = (begun, tokio::time::Instant::now());
-            } else if silent_since.elapsed() >= limit {
-                return;
-            }
-            tokio::time::sleep(limit / 4).await;
-        }
+/// Returns after `limit` when no request came; never once one did, because its answer may take its reader a while.
+async fn silent(asked: &AtomicBool, limit: Duration) {
+    tokio::time::sleep(limit).await;
+    if asked.load(Ordering::Acquire) {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -115,18 +93,14 @@ pub async fn serve(mut listener: impl Listener, router: Router, bounds: Bounds, 
             (Err(_), _) => break,
         };
         let router = router.clone();
-        let activity = Arc::new(Activity::default());
+        let activity = Arc::new(AtomicBool::new(false));
         let service = service_fn({
             let activity = activity.clone();
             move |request: Request<Incoming>| {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(Peer(peer));
-                let (router, under_way) = (router.clone(), activity.begin());
-                async move {
-                    let answer = router.oneshot(request).await;
-                    drop(under_way);
-                    answer
-                }
+                activity.store(true, Ordering::Release);
+                router.clone().oneshot(request)
             }
         });
         let mut builder = Builder::new(TokioExecutor::new());
@@ -139,8 +113,8 @@ pub async fn serve(mut listener: impl Listener, router: Router, bounds: Bounds, 
             tokio::select! {
                 // Ends in an error whenever a client goes away: nothing to tell anybody.
                 _ = connection => {}
-                // hyper's timer begins with the first byte of HTTP/1: it sees neither a silent client nor an idle HTTP/2 one.
-                () = activity.silent_for(header_timeout) => {}
+                // hyper's own timer begins with the first byte of HTTP/1: it sees no client that never says anything.
+                () = silent(&activity, header_timeout) => {}
             }
             open.dec();
             drop(place);

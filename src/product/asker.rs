@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use async_graphql::{Context, Error, ErrorExtensions, QueryPathNode};
+use async_graphql::{Context, Error, ErrorExtensions, QueryPathNode, Value};
 use parking_lot::Mutex;
 
 use crate::clock::Micros;
@@ -83,11 +83,19 @@ impl Metered {
         Ok(())
     }
 
-    /// Units by product.
-    pub fn units(&self) -> BTreeMap<Product, u64> {
+    /// Units by product of what stands in the answer. The engine writes null for a value whose every field was skipped, and
+    /// drops some that it merges: what is not there is not billed.
+    pub fn units(&self, data: &Value) -> BTreeMap<Product, u64> {
         let mut units = BTreeMap::new();
-        for (product, _) in self.answered.lock().iter() {
-            *units.entry(*product).or_default() += 1;
+        for (product, path) in self.answered.lock().iter() {
+            let answered = path.split('.').try_fold(data, |value, segment| match value {
+                Value::Object(fields) => fields.get(segment),
+                Value::List(items) => items.get(segment.parse::<usize>().ok()?),
+                _ => None,
+            });
+            if answered.is_some_and(|value| *value != Value::Null) {
+                *units.entry(*product).or_default() += 1;
+            }
         }
         units
     }

@@ -54,10 +54,10 @@ impl Query {
     async fn catalog(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "How many: 1 to 100.", default = 20)] first: i32,
+        #[graphql(desc = "How many: 1 to 100; 20 when left out.")] first: Option<i32>,
         #[graphql(desc = "Behind this cursor.")] after: Option<String>,
     ) -> Option<async_graphql::Result<ProductConnection>> {
-        Some(catalog::page(ctx, first, after.as_deref()).await)
+        Some(catalog::page(ctx, first.unwrap_or(20), after.as_deref()).await)
     }
 
     /// You: partner, key, plan and scope.

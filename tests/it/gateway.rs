@@ -109,6 +109,9 @@ async fn one_unit_for_each_value_answered_however_it_is_asked() {
         (format!("{{ products(skus: [\"A1\", \"A1\", \"B1\"]) {{ {stock} {{ onHand }} }} }}"), 3),
         (format!("{{ catalog(first: 3) {{ edges {{ node {{ {stock} {{ onHand }} }} }} nodes {{ {stock} {{ onHand }} }} }} }}"), 6),
         (format!("query($no: Boolean = false) {{ product(sku: \"A1\") {{ {stock} @include(if: $no) {{ onHand }} }} }}"), 0),
+        // A value whose every field is skipped is null in the answer.
+        (format!("{{ product(sku: \"A1\") {{ {stock} {{ onHand @skip(if: true) }} }} }}"), 0),
+        ("query($f: Int) { catalog(first: $f) { nodes { sku } } }".to_owned(), 0),
         ("{ product(sku: \"A1\") { sku title } viewer { name } __typename }".to_owned(), 0),
         (format!("{{ product(sku: \"none\") {{ {stock} {{ onHand }} }} }}"), 0),
         ("{ __schema { queryType { name } } }".to_owned(), 0),

@@ -92,6 +92,15 @@ async fn requests_that_are_no_graphql_are_told_why() {
         ("application/json", "{\"query\":5}", 400, "BAD_USER_INPUT", "not a GraphQL request"),
         ("application/json", "{\"query\":\"{a}\",\"variables\":[]}", 400, "BAD_USER_INPUT", "not a GraphQL request"),
         ("application/json", "{\"query\":\"{ a \"}", 400, "GRAPHQL_PARSE_FAILED", "not GraphQL"),
+        ("application/json", "{\"query\":\"{ viewer { name \"}", 400, "GRAPHQL_PARSE_FAILED", " at 1:"),
+        ("application/json", "[\"{viewer{name}}\",null,null,null]", 400, "BAD_USER_INPUT", "batches are not taken"),
+        (
+            "application/json",
+            "{\"query\":\"query($s: ID!) { product(sku: $s) { sku } }\"}",
+            400,
+            "BAD_USER_INPUT",
+            "$s of type ID! is missing",
+        ),
         ("application/json", "{\"query\":\"{ nothing }\"}", 400, "GRAPHQL_VALIDATION_FAILED", "nothing"),
         ("application/json", "{\"query\":\"{ product { sku } }\"}", 400, "GRAPHQL_VALIDATION_FAILED", "sku"),
         (

@@ -82,9 +82,11 @@ async fn rejects_are_told_by_line_and_kept_and_taken_on_a_later_try() {
     let letters: Value = serde_json::from_str(&tollgate(&database, &["deadletter", "list", "--format", "json"]).ok()).unwrap();
     assert_eq!(letters.as_array().unwrap().len(), 4);
     assert_eq!(letters[3]["payload"]["bytes"], large.to_string().len());
-    // The operator's own retry is bound to no source: the foreign event is taken, the others are still wrong.
+    // What a key may not write is taken only by name; the others are still wrong.
     let retried = tollgate(&database, &["deadletter", "retry"]);
-    assert_eq!(retried.stdout, "taken 1, still refused 3\n", "{retried:?}");
+    assert_eq!(retried.stdout, "taken 0, still refused 4\n", "{retried:?}");
+    assert!(retried.stderr.contains("dead letter 2: its producer key may not write its source"), "{retried:?}");
+    assert_eq!(tollgate(&database, &["deadletter", "retry", "2"]).ok(), "taken 1, still refused 0\n");
     assert!(retried.stderr.contains("dead letter 3: data.onHand is -1"), "{retried:?}");
     let letters: Value = serde_json::from_str(&tollgate(&database, &["deadletter", "list", "--format", "json"]).ok()).unwrap();
     assert_eq!((&letters[1]["retried"], &letters[0]["retried"]), (&json!(true), &json!(false)));
