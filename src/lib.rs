@@ -30,6 +30,7 @@ pub mod http;
 pub mod ids;
 pub mod metering;
 pub mod money;
+pub mod operation;
 pub mod product;
 pub mod projector;
 pub mod segment;

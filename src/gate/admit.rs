@@ -6,8 +6,8 @@ use async_graphql::parser::types::ExecutableDocument;
 use async_graphql::{Request, Variables};
 use serde::Deserialize;
 
-use super::precheck::{Bounds, precheck};
 use crate::error::{Code, Refusal};
+use crate::operation::precheck::{Bounds, precheck};
 
 /// A request as GraphQL over HTTP has it.
 #[derive(Deserialize)]

@@ -12,7 +12,6 @@ pub mod authenticate;
 pub mod edge;
 pub mod execute;
 pub mod limiter;
-pub mod precheck;
 pub mod settle;
 pub mod shield;
 
@@ -60,7 +59,7 @@ pub struct Gate {
     /// How long a query may run.
     pub execution_timeout: Duration,
     /// What an operation's text may hold.
-    pub bounds: precheck::Bounds,
+    pub bounds: crate::operation::precheck::Bounds,
     /// Where request ids come from.
     pub ids: Mutex<StdRng>,
 }

@@ -1,0 +1,3 @@
+//! Operations: from a document's text to what may run.
+
+pub mod precheck;
