@@ -134,6 +134,22 @@ pub struct Gate {
     pub directory_poll: Duration,
     #[serde(deserialize_with = "duration")]
     pub directory_stale_max: Duration,
+    pub introspection: Introspection,
+    pub suggestions: bool,
+    pub answer_fields_max: u64,
+    pub documents_bytes_max: u64,
+}
+
+/// Who may ask for the schema itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Introspection {
+    /// Every key.
+    On,
+    /// Test keys.
+    Test,
+    /// Nobody.
+    Off,
 }
 
 #[derive(Clone, Debug, Deserialize)]

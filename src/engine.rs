@@ -175,6 +175,11 @@ impl Engine {
         }
     }
 
+    /// Holds the projector still until the guard is dropped: answers grow less fresh meanwhile.
+    pub async fn hold(&self) -> impl Drop + use<> {
+        self.step.clone().lock_owned().await
+    }
+
     /// The canonical dump.
     pub async fn dump(&self) -> anyhow::Result<String> {
         let _step = self.step.lock().await;

@@ -20,10 +20,16 @@ pub enum Code {
     Unauthenticated,
     /// A good key that may not do this.
     Forbidden,
-    /// A product that the plan does not have; only ever the error of a field.
+    /// A product or a field that the plan does not have; only ever the error of a field.
     NotEntitled,
-    /// Too many requests for now.
+    /// Too fast, or too much at once.
     RateLimited,
+    /// The period's units are used up.
+    QuotaExceeded,
+    /// The period's money is used up.
+    SpendCapReached,
+    /// The estimate is more than the plan allows one query.
+    CostEstimatedTooExpensive,
     /// The text's structure goes past a bound, whatever its variables.
     QueryTooComplex,
     /// Not GraphQL.
@@ -46,6 +52,9 @@ impl Code {
             Self::Forbidden => "FORBIDDEN",
             Self::NotEntitled => "NOT_ENTITLED",
             Self::RateLimited => "RATE_LIMITED",
+            Self::QuotaExceeded => "QUOTA_EXCEEDED",
+            Self::SpendCapReached => "SPEND_CAP_REACHED",
+            Self::CostEstimatedTooExpensive => "COST_ESTIMATED_TOO_EXPENSIVE",
             Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
             Self::GraphqlParseFailed => "GRAPHQL_PARSE_FAILED",
             Self::GraphqlValidationFailed => "GRAPHQL_VALIDATION_FAILED",
@@ -60,10 +69,13 @@ impl Code {
         match self {
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::NotEntitled => StatusCode::FORBIDDEN,
-            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::QueryTooComplex | Self::GraphqlParseFailed | Self::GraphqlValidationFailed | Self::BadUserInput => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::RateLimited | Self::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
+            Self::SpendCapReached => StatusCode::PAYMENT_REQUIRED,
+            Self::CostEstimatedTooExpensive
+            | Self::QueryTooComplex
+            | Self::GraphqlParseFailed
+            | Self::GraphqlValidationFailed
+            | Self::BadUserInput => StatusCode::BAD_REQUEST,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -82,12 +94,35 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// `Retry-After`, on 429 and 503.
     pub retry_after: Option<Duration>,
+    /// `Allow`, on 405.
+    pub allow: Option<&'static str>,
+    /// Line and column in the document, from 1.
+    pub place: Option<(usize, usize)>,
+    /// The request as GraphQL over HTTP has it is well formed; its document, or its variables, are not good.
+    pub of_the_document: bool,
 }
 
 impl Refusal {
     /// A refusal with its code's own status.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, status: None, message: message.into(), retry_after: None }
+        let of_the_document = matches!(code, Code::GraphqlParseFailed | Code::GraphqlValidationFailed);
+        Self { code, status: None, message: message.into(), retry_after: None, allow: None, place: None, of_the_document }
+    }
+
+    /// 405, with the methods that are allowed.
+    pub fn method_not_allowed(allow: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { allow: Some(allow), ..Self::http(StatusCode::METHOD_NOT_ALLOWED, message) }
+    }
+
+    /// Bad input in the document or its variables.
+    pub fn document(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { of_the_document: true, ..Self::new(Code::BadUserInput, message) }
+    }
+
+    /// With the place in the document.
+    #[must_use]
+    pub fn at(self, line: usize, column: usize) -> Self {
+        Self { place: Some((line, column)), ..self }
     }
 
     /// A refusal by the rules of HTTP, with a status of its own.

@@ -18,11 +18,13 @@ use crate::db::Db;
 use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::gate::Gate;
+use crate::gate::admit::House;
+use crate::gate::budget::Budgets;
 use crate::gate::limiter::Limiter;
 use crate::gate::shield::Shield;
 use crate::http::{self, server};
-use crate::metering::{self, Journal, Shipper};
-use crate::operation::precheck::Bounds as TextBounds;
+use crate::metering::{self, Journal, Shipped, Shipper};
+use crate::operation::Documents;
 use crate::product::{self, Services};
 use crate::segment::Options;
 use crate::telemetry::Metrics;
@@ -31,6 +33,8 @@ use crate::telemetry::Metrics;
 const ANCHOR_EVERY: Duration = Duration::from_secs(30);
 /// Addresses that are calm again are forgotten this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// A start that waits for the ledger says so this often.
+const BACKLOG_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// Operators and commands are few.
 const SIDE_CONNECTIONS_MAX: usize = 64;
 
@@ -75,20 +79,38 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let (shipper, shipped) =
         Shipper::new(journal.clone(), db.clone(), clock.clone(), settings.journal.ship_every, metrics.clone(), ship_asked);
 
-    let services = Services { features: engine.features(), db: db.clone(), shipped: shipped.clone() };
+    // Shipped before anything is answered: the ledger then has all that the quotas and caps begin with.
+    let (stop_shipping, shipping) = watch::channel(false);
+    let shipper = tokio::spawn(shipper.run(shipping));
+    wait_for_backlog(&journal, shipped.clone(), &ship_now).await?;
+    let budgets = Budgets::open(&db, clock.now()).await?;
+
+    let sdl = product::sdl();
+    let validate = product::validator(settings.gate.suggestions);
+    let documents = Documents::new(&sdl, validate, Default::default(), settings.gate.documents_bytes_max)?;
+    let documents = Arc::new(documents);
+    let services = Services {
+        features: engine.features(),
+        sample: Arc::new(product::sample().await?),
+        documents: documents.clone(),
+        db: db.clone(),
+        shipped: shipped.clone(),
+    };
     let gate = Gate {
         clock: clock.clone(),
         directory: directory.clone(),
         shield: Shield::new(settings.gate.shield_burst, settings.gate.shield_interval)
             .context("the settings gate.shield_burst and gate.shield_interval must not be zero")?,
         limiter: Limiter::default(),
-        schema: product::schema(Some(services)),
+        budgets,
+        house: House { answer_fields_max: settings.gate.answer_fields_max, introspection: settings.gate.introspection },
+        documents,
+        schema: product::schema(services),
         journal: journal.clone(),
         metrics: metrics.clone(),
         body_bytes_max: settings.server.graphql_body_bytes_max,
         body_timeout: settings.server.body_timeout,
         execution_timeout: settings.server.execution_timeout,
-        bounds: TextBounds::default(),
         ids: Gate::ids(),
     };
     let app = Arc::new(App {
@@ -100,14 +122,12 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         shipped,
         ship_now,
         metrics: metrics.clone(),
-        sdl: product::sdl(),
+        sdl,
         settings,
     });
 
     let (stop_listening, listening) = watch::channel(false);
     let (stop_working, working) = watch::channel(false);
-    let (stop_shipping, shipping) = watch::channel(false);
-    let shipper = tokio::spawn(shipper.run(shipping));
     let workers = vec![
         tokio::spawn({
             let (engine, stop) = (engine.clone(), working.clone());
@@ -215,6 +235,22 @@ async fn open_journal(settings: &Settings, data_dir: &DataDir, db: &Db, clock: &
     transaction.commit().await?;
     let options = Options { segment_bytes: settings.journal.segment_bytes, durability: settings.journal.durability };
     Journal::open(&folder, replica, epoch, options, clock.clone())
+}
+
+/// Waits until all that an earlier start journaled is in the ledger.
+async fn wait_for_backlog(
+    journal: &Journal,
+    mut shipped: watch::Receiver<Shipped>,
+    ship_now: &watch::Sender<u64>,
+) -> anyhow::Result<()> {
+    let end = *journal.watch().borrow();
+    ship_now.send_modify(|asked| *asked += 1);
+    loop {
+        match tokio::time::timeout(BACKLOG_TOLD_EVERY, shipped.wait_for(|shipped| shipped.to >= end)).await {
+            Ok(done) => return done.map(drop).context("the shipper stopped"),
+            Err(_) => tracing::warn!("waiting for the ledger to take the usage of earlier starts"),
+        }
+    }
 }
 
 async fn every<F: Future<Output = ()>>(interval: Duration, mut stop: watch::Receiver<bool>, mut work: impl FnMut() -> F) {

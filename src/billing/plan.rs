@@ -1,13 +1,14 @@
 //! Plans: what is sold, how fast, and at what price. Written by the operator in TOML, published as immutable versions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::PlanId;
-use crate::metering::{Meter, Product};
+use crate::metering::{Deniable, Meter, Product, Terms, Weighted};
 use crate::money::Currency;
 
 /// A plan version.
@@ -26,6 +27,27 @@ pub struct Plan {
     pub products: BTreeSet<Product>,
     /// How fast.
     pub rate: Rate,
+    /// Requests in flight.
+    #[serde(default = "concurrency")]
+    pub concurrency: u32,
+    /// The largest estimate of one query; the rate's burst where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_units_max: Option<u64>,
+    /// How much a billing month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+    /// Money a billing month, in the plan's currency.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_exact")]
+    pub spend_cap: Option<Decimal>,
+    /// What is staler is marked, and waived.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "span")]
+    pub freshness_max: Option<Duration>,
+    /// Fields that it does not include.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub denied_fields: BTreeSet<Deniable>,
+    /// Units that one object of a type counts, where that is not what the schema says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<Weighted, u32>,
     /// At what price; a meter without a charge is free.
     #[serde(default, rename = "charge")]
     pub charges: Vec<Charge>,
@@ -35,10 +57,58 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
-    /// Requests a second.
-    pub requests_per_second: u32,
-    /// Requests at once, after a pause.
+    /// Units a second.
+    pub units_per_second: u32,
+    /// Units at once, after a pause.
     pub burst: u32,
+}
+
+/// Units a billing month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// How many.
+    pub units: u64,
+    /// What happens past them.
+    pub then: Overage,
+}
+
+/// What happens past a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overage {
+    /// Nothing more is answered in this period.
+    Refuse,
+    /// It goes on, and the charges bill it.
+    Bill,
+}
+
+fn concurrency() -> u32 {
+    64
+}
+
+fn some_exact<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Decimal>, D::Error> {
+    exact(deserializer).map(Some)
+}
+
+/// A duration in words, such as "5s".
+mod span {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match span {
+            Some(span) => serializer.collect_str(&humantime::format_duration(*span)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = |_| serde::de::Error::custom(format!("\"{text}\" is no duration: write for example freshness_max = \"5s\""));
+        humantime::parse_duration(&text).map(Some).map_err(wrong)
+    }
 }
 
 /// One price.
@@ -104,15 +174,16 @@ impl Plan {
         ensure!(!self.name.trim().is_empty() && self.name.len() <= 200, "the plan \"{id}\" needs a name of 1 to 200 bytes");
         ensure!(!self.products.is_empty(), "the plan \"{id}\" sells no product: name some in products = [\"inventory\", …]");
         ensure!(
-            (1..=100_000).contains(&self.rate.requests_per_second),
-            "the plan \"{id}\" has rate.requests_per_second = {}: give 1 to 100000",
-            self.rate.requests_per_second
+            (1..=1_000_000).contains(&self.rate.units_per_second),
+            "the plan \"{id}\" has rate.units_per_second = {}: give 1 to 1000000",
+            self.rate.units_per_second
         );
         ensure!(
-            (1..=1_000_000).contains(&self.rate.burst),
-            "the plan \"{id}\" has rate.burst = {}: give 1 to 1000000",
+            (1..=10_000_000).contains(&self.rate.burst),
+            "the plan \"{id}\" has rate.burst = {}: give 1 to 10000000",
             self.rate.burst
         );
+        self.check_limits()?;
         let mut meters = BTreeSet::new();
         for charge in &self.charges {
             let meter = charge.meter;
@@ -129,6 +200,52 @@ impl Plan {
             );
         }
         Ok(())
+    }
+
+    fn check_limits(&self) -> anyhow::Result<()> {
+        let (id, burst) = (&self.id, u64::from(self.rate.burst));
+        ensure!(
+            (1..=10_000).contains(&self.concurrency),
+            "the plan \"{id}\" has concurrency = {}: give 1 to 10000",
+            self.concurrency
+        );
+        if let Some(largest) = self.query_units_max {
+            ensure!(
+                (1..=burst).contains(&largest),
+                "the plan \"{id}\" has query_units_max = {largest}: give 1 to rate.burst, which is {burst}; more could never be admitted"
+            );
+        }
+        ensure!(
+            self.quota.is_none_or(|quota| (1..=1_000_000_000_000_000).contains(&quota.units)),
+            "the plan \"{id}\" has quota.units out of 1 to 10^15: leave quota out for a plan without one"
+        );
+        if let Some(cap) = self.spend_cap {
+            let exponent = self.currency.exponent();
+            ensure!(
+                cap > Decimal::ZERO && cap <= Decimal::from(1_000_000_000_000_u64) && cap.normalize().scale() <= exponent,
+                "the plan \"{id}\" has spend_cap = \"{cap}\": give more than 0, with at most the {exponent} decimal places of {}",
+                self.currency.code()
+            );
+        }
+        ensure!(
+            self.freshness_max.is_none_or(|max| (Duration::from_millis(1)..=Duration::from_secs(86_400 * 365)).contains(&max)),
+            "the plan \"{id}\" has a freshness_max out of 1ms to 365 days: leave it out for a plan without a promise"
+        );
+        if let Some((weighted, weight)) = self.weights.iter().find(|(_, weight)| **weight > 1000) {
+            bail!("the plan \"{id}\" weighs {} at {weight}: give 0 to 1000 units", weighted.type_name());
+        }
+        Ok(())
+    }
+
+    /// The largest estimate that it admits.
+    pub fn query_units_max(&self) -> u64 {
+        self.query_units_max.unwrap_or(u64::from(self.rate.burst))
+    }
+
+    /// What a request under it may read, and what that counts.
+    pub fn terms(&self) -> Terms {
+        let weight = |weighted| self.weights.get(&weighted).copied().unwrap_or(Weighted::UNITS);
+        Terms::new(self.products.iter().copied(), self.denied_fields.iter().copied(), weight)
     }
 
     /// The body that is stored; equal bodies are the same version.
@@ -153,7 +270,7 @@ mod tests {
         name = "Starter"
         currency = "EUR"
         products = ["inventory", "pricing"]
-        rate = { requests_per_second = 20, burst = 40 }
+        rate = { units_per_second = 20, burst = 40 }
 
         [[plan.charge]]
         meter = "inventory"
@@ -178,8 +295,19 @@ mod tests {
             ("\"pricing\"]", "\"gold\"]", "unknown variant"),
             ("[\"inventory\", \"pricing\"]", "[\"pricing\"]", "does not sell inventory"),
             ("[\"inventory\", \"pricing\"]", "[]", "sells no product"),
-            ("requests_per_second = 20", "requests_per_second = 0", "requests_per_second"),
+            ("units_per_second = 20", "units_per_second = 0", "units_per_second"),
             ("burst = 40", "burst = 0", "rate.burst"),
+            ("version = 1", "version = 1\nconcurrency = 0", "concurrency = 0"),
+            ("version = 1", "version = 1\nquery_units_max = 41", "which is 40"),
+            ("version = 1", "version = 1\nquota = { units = 0, then = \"refuse\" }", "quota.units"),
+            ("version = 1", "version = 1\nquota = { units = 5, then = \"stop\" }", "unknown variant"),
+            ("version = 1", "version = 1\nspend_cap = \"5.001\"", "2 decimal places of EUR"),
+            ("version = 1", "version = 1\nspend_cap = 5", "expected a string"),
+            ("version = 1", "version = 1\nfreshness_max = \"soon\"", "no duration"),
+            ("version = 1", "version = 1\nfreshness_max = \"0s\"", "freshness_max"),
+            ("version = 1", "version = 1\ndenied_fields = [\"pricing.colour\"]", "unknown variant"),
+            ("version = 1", "version = 1\nweights = { Price = 1001 }", "Price at 1001"),
+            ("version = 1", "version = 1\nweights = { Product = 1 }", "unknown variant"),
             ("\"0.002\"", "\"-0.002\"", "unit_price"),
             ("\"0.002\"", "\"cheap\"", "no decimal"),
             ("\"0.002\"", "0.002", "expected a string"),

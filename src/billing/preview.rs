@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::AnyConnection;
 
 use super::Period;
-use super::rating::{self, Line, LineView};
+use super::rating::{self, Counted, Line, LineView};
 use super::store;
 use crate::clock::Micros;
 use crate::directory::Partner;
@@ -66,7 +66,7 @@ impl From<&Preview> for PreviewView {
 }
 
 /// Units by plan version and meter.
-pub type Usage = BTreeMap<(PlanId, i64), BTreeMap<Meter, u64>>;
+pub type Usage = BTreeMap<(PlanId, i64), BTreeMap<Meter, Counted>>;
 
 /// What `partner` used in `period` of its own time zone; the subscribed plan version is there even when nothing was used.
 pub async fn usage(
@@ -82,7 +82,7 @@ pub async fn usage(
         usage.insert((subscribed.0.clone(), subscribed.1), BTreeMap::new());
     }
     for used in store::usage(connection, &partner.id, bounds.0, bounds.1).await? {
-        usage.entry((used.plan, used.plan_version)).or_default().insert(used.meter, used.units);
+        usage.entry((used.plan, used.plan_version)).or_default().insert(used.meter, used.counted);
     }
     Ok((usage, bounds))
 }

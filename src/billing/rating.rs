@@ -10,6 +10,15 @@ use super::plan::{Charge, Model, Plan};
 use crate::metering::Meter;
 use crate::money::Money;
 
+/// What a meter counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Units that are rated.
+    pub units: u64,
+    /// Units of what was staler than the plan promised: shown, never rated.
+    pub waived: u64,
+}
+
 /// One line of a bill: a meter under a plan version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -17,8 +26,10 @@ pub struct Line {
     pub meter: Meter,
     /// The plan version's name: `starter@1`.
     pub plan: String,
-    /// All units of the period.
+    /// All units of the period, less the waived ones.
     pub units: u64,
+    /// Those that were staler than the plan promised.
+    pub waived: u64,
     /// Those that cost nothing.
     pub included: u64,
     /// Those that are charged.
@@ -36,6 +47,7 @@ pub struct LineView {
     meter: &'static str,
     plan: String,
     units: u64,
+    waived_units: u64,
     included_units: u64,
     billable_units: u64,
     unit_price: Option<String>,
@@ -48,6 +60,7 @@ impl From<&Line> for LineView {
             meter: line.meter.as_str(),
             plan: line.plan.clone(),
             units: line.units,
+            waived_units: line.waived,
             included_units: line.included,
             billable_units: line.billable,
             unit_price: line.unit_price.map(|price| price.to_string()),
@@ -58,19 +71,20 @@ impl From<&Line> for LineView {
 
 /// Rates a period's units under one plan version. A line for each charge, used or not, and one, free, for each other meter
 /// that was used.
-pub fn rate(plan: &Plan, units: &BTreeMap<Meter, u64>) -> anyhow::Result<Vec<Line>> {
+pub fn rate(plan: &Plan, counted: &BTreeMap<Meter, Counted>) -> anyhow::Result<Vec<Line>> {
     let name = format!("{}@{}", plan.id, plan.version);
     let mut lines = Vec::new();
     for charge in &plan.charges {
-        let used = units.get(&charge.meter).copied().unwrap_or(0);
+        let used = counted.get(&charge.meter).copied().unwrap_or_default();
         lines.push(charged(plan, name.clone(), charge, used)?);
     }
-    for (&meter, &used) in units.iter().filter(|(meter, _)| plan.charges.iter().all(|charge| charge.meter != **meter)) {
+    for (&meter, &used) in counted.iter().filter(|(meter, _)| plan.charges.iter().all(|charge| charge.meter != **meter)) {
         lines.push(Line {
             meter,
             plan: name.clone(),
-            units: used,
-            included: used,
+            units: used.units,
+            waived: used.waived,
+            included: used.units,
             billable: 0,
             unit_price: None,
             amount: Money::zero(plan.currency),
@@ -79,7 +93,8 @@ pub fn rate(plan: &Plan, units: &BTreeMap<Meter, u64>) -> anyhow::Result<Vec<Lin
     Ok(lines)
 }
 
-fn charged(plan: &Plan, name: String, charge: &Charge, units: u64) -> anyhow::Result<Line> {
+fn charged(plan: &Plan, name: String, charge: &Charge, counted: Counted) -> anyhow::Result<Line> {
+    let Counted { units, waived } = counted;
     let (included, billable, exact) = match charge.model {
         Model::PerUnit => {
             let billable = units.saturating_sub(charge.included);
@@ -89,7 +104,7 @@ fn charged(plan: &Plan, name: String, charge: &Charge, units: u64) -> anyhow::Re
     let amount = exact
         .and_then(|exact| Money::round(exact, plan.currency))
         .with_context(|| format!("{units} units of {} under {name} are more money than can be counted", charge.meter))?;
-    Ok(Line { meter: charge.meter, plan: name, units, included, billable, unit_price: Some(charge.unit_price), amount })
+    Ok(Line { meter: charge.meter, plan: name, units, waived, included, billable, unit_price: Some(charge.unit_price), amount })
 }
 
 /// The sum of lines in one currency.
@@ -108,18 +123,22 @@ mod tests {
     fn starter(included: u64, price: &str) -> Plan {
         plan::parse(&format!(
             "[[plan]]\nid = \"starter\"\nversion = 1\nname = \"S\"\ncurrency = \"EUR\"\nproducts = [\"inventory\", \"pricing\"]\n\
-             rate = {{ requests_per_second = 1, burst = 1 }}\n\
+             rate = {{ units_per_second = 1, burst = 1 }}\n\
              [[plan.charge]]\nmeter = \"inventory\"\nmodel = \"per_unit\"\nincluded = {included}\nunit_price = \"{price}\""
         ))
         .unwrap()
         .remove(0)
     }
 
+    fn used(units: u64) -> Counted {
+        Counted { units, waived: 3 }
+    }
+
     #[test]
     fn only_units_past_the_included_ones_cost_and_the_line_is_rounded_once() {
         let plan = starter(100, "0.0333");
         // 107 − 100 = 7 × 0.0333 = 0.2331 → 0.23; rounding each unit would give 7 × 0.03 = 0.21.
-        let lines = rate(&plan, &BTreeMap::from([(Meter::Inventory, 107), (Meter::Pricing, 5)])).unwrap();
+        let lines = rate(&plan, &BTreeMap::from([(Meter::Inventory, used(107)), (Meter::Pricing, used(5))])).unwrap();
         assert_eq!((lines[0].billable, lines[0].amount.to_string()), (7, "0.23".into()));
         // No charge names pricing: it is shown, and free.
         assert_eq!((lines[1].meter, lines[1].units, lines[1].amount.minor), (Meter::Pricing, 5, 0));
@@ -134,6 +153,6 @@ mod tests {
 
     #[test]
     fn money_that_cannot_be_counted_is_an_error_and_not_a_wrong_number() {
-        assert!(rate(&starter(0, "1000000"), &BTreeMap::from([(Meter::Inventory, u64::MAX)])).is_err());
+        assert!(rate(&starter(0, "1000000"), &BTreeMap::from([(Meter::Inventory, used(u64::MAX))])).is_err());
     }
 }

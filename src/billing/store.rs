@@ -5,8 +5,9 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use super::plan::Plan;
+use super::rating::Counted;
 use crate::clock::Micros;
-use crate::ids::{PartnerId, PlanId};
+use crate::ids::{KeyId, PartnerId, PlanId};
 use crate::metering::Meter;
 
 /// A published plan version.
@@ -58,16 +59,16 @@ pub struct Used {
     pub plan: PlanId,
     /// its version,
     pub plan_version: i64,
-    /// and what was counted.
+    /// what was counted,
     pub meter: Meter,
-    /// How much.
-    pub units: u64,
+    /// and how much.
+    pub counted: Counted,
 }
 
 /// What `partner` used between two instants that lie on the edges of cells.
 pub async fn usage(connection: &mut AnyConnection, partner: &PartnerId, from: Micros, to: Micros) -> anyhow::Result<Vec<Used>> {
     let rows = sqlx::query(
-        "select plan_id, plan_version, meter, cast(sum(units) as bigint) from usage_cell \
+        "select plan_id, plan_version, meter, cast(sum(units) as bigint), cast(sum(waived_units) as bigint) from usage_cell \
          where partner_id = $1 and cell_start >= $2 and cell_start < $3 \
          group by plan_id, plan_version, meter order by plan_id, plan_version, meter",
     )
@@ -83,7 +84,52 @@ pub async fn usage(connection: &mut AnyConnection, partner: &PartnerId, from: Mi
                 plan: row.try_get::<String, _>(0)?.into(),
                 plan_version: row.try_get(1)?,
                 meter: Meter::from_name(&meter).with_context(|| format!("the ledger has the unknown meter \"{meter}\""))?,
-                units: u64::try_from(row.try_get::<i64, _>(3)?)?,
+                counted: Counted {
+                    units: u64::try_from(row.try_get::<i64, _>(3)?)?,
+                    waived: u64::try_from(row.try_get::<i64, _>(4)?)?,
+                },
+            })
+        })
+        .collect()
+}
+
+/// Units of one key under one plan version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedByKey {
+    /// Who pays.
+    pub partner: PartnerId,
+    /// With which key.
+    pub key: KeyId,
+    /// Under which plan,
+    pub plan: PlanId,
+    /// and which version of it.
+    pub plan_version: i64,
+    /// What was counted.
+    pub meter: Meter,
+    /// How much.
+    pub units: u64,
+}
+
+/// What every key used between two instants that lie on the edges of cells.
+pub async fn usage_by_key(connection: &mut AnyConnection, from: Micros, to: Micros) -> anyhow::Result<Vec<UsedByKey>> {
+    let rows = sqlx::query(
+        "select partner_id, key_id, plan_id, plan_version, meter, cast(sum(units) as bigint) from usage_cell \
+         where cell_start >= $1 and cell_start < $2 group by partner_id, key_id, plan_id, plan_version, meter",
+    )
+    .bind(from.0)
+    .bind(to.0)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let meter: String = row.try_get(4)?;
+            Ok(UsedByKey {
+                partner: row.try_get::<String, _>(0)?.into(),
+                key: row.try_get::<String, _>(1)?.into(),
+                plan: row.try_get::<String, _>(2)?.into(),
+                plan_version: row.try_get(3)?,
+                meter: Meter::from_name(&meter).with_context(|| format!("the ledger has the unknown meter \"{meter}\""))?,
+                units: u64::try_from(row.try_get::<i64, _>(5)?)?,
             })
         })
         .collect()

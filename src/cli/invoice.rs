@@ -79,6 +79,7 @@ fn table(previews: &[Preview]) -> anyhow::Result<()> {
             row.extend([
                 line.meter.to_string(),
                 line.units.to_string(),
+                line.waived.to_string(),
                 line.included.to_string(),
                 line.billable.to_string(),
                 line.unit_price.map(|price| price.to_string()).unwrap_or_else(|| "free".to_owned()),
@@ -89,11 +90,12 @@ fn table(previews: &[Preview]) -> anyhow::Result<()> {
         }
         for total in &preview.totals {
             let mut row = name("");
-            row.extend(["total".to_owned(), String::new(), String::new(), String::new(), String::new()]);
+            row.extend(["total".to_owned(), String::new(), String::new(), String::new(), String::new(), String::new()]);
             row.extend([total.to_string(), total.currency.code().to_owned()]);
             rows.push(row);
         }
     }
-    let columns = ["partner", "period", "plan", "meter", "units", "included", "billable", "price", "amount", "currency"];
-    output::table(&columns, &["units", "included", "billable", "price", "amount"], rows)
+    let columns =
+        ["partner", "period", "plan", "meter", "units", "waived", "included", "billable", "price", "amount", "currency"];
+    output::table(&columns, &["units", "waived", "included", "billable", "price", "amount"], rows)
 }

@@ -92,13 +92,25 @@ fn list(plans: &[Published], format: Format) -> anyhow::Result<()> {
             plan.name.clone(),
             plan.currency.code().to_owned(),
             plan.products.iter().map(|product| product.as_str()).collect::<Vec<_>>().join(", "),
-            format!("{}/s, burst {}", plan.rate.requests_per_second, plan.rate.burst),
+            limits(plan),
             charges(plan),
             published.published_at.to_string(),
         ]
     };
-    let columns = ["plan", "version", "name", "currency", "products", "rate", "charges", "published"];
+    let columns = ["plan", "version", "name", "currency", "products", "limits", "charges", "published"];
     output::table(&columns, &["version"], plans.iter().map(row))
+}
+
+fn limits(plan: &Terms) -> String {
+    let mut limits = vec![format!("{} units/s, burst {}", plan.rate.units_per_second, plan.rate.burst)];
+    limits.extend(plan.quota.map(|quota| match quota.then {
+        plan::Overage::Refuse => format!("{} units a month", quota.units),
+        plan::Overage::Bill => format!("{} units a month, more is billed", quota.units),
+    }));
+    limits.extend(plan.spend_cap.map(|cap| format!("{cap} {} a month", plan.currency.code())));
+    limits.extend(plan.freshness_max.map(|max| format!("fresh to {}", humantime::format_duration(max))));
+    limits.extend(plan.denied_fields.iter().map(|field| format!("no {}", field.as_str())));
+    limits.join("; ")
 }
 
 fn charges(plan: &Terms) -> String {

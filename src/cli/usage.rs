@@ -7,6 +7,7 @@ use super::context::Context;
 use super::invoice::{Selection, selected};
 use super::output::{self, Format};
 use crate::billing::preview;
+use crate::billing::rating::Counted;
 
 #[derive(Subcommand)]
 pub(super) enum Usage {
@@ -30,7 +31,7 @@ impl Usage {
         for (partner, period) in selected(&mut connection, &selection, now).await? {
             let (usage, _) = preview::usage(&mut connection, &partner, period).await?;
             for ((plan, version), meters) in usage {
-                for (meter, units) in meters {
+                for (meter, Counted { units, waived }) in meters {
                     rows.push((
                         partner.id.to_string(),
                         partner.name.clone(),
@@ -38,6 +39,7 @@ impl Usage {
                         format!("{plan}@{version}"),
                         meter,
                         units,
+                        waived,
                     ));
                 }
             }
@@ -45,15 +47,15 @@ impl Usage {
         if format == Format::Json {
             let rows: Vec<_> = rows
                 .into_iter()
-                .map(|(partner, name, period, plan, meter, units)| {
-                    json!({ "partner": partner, "partnerName": name, "period": period, "plan": plan, "meter": meter, "units": units })
+                .map(|(partner, name, period, plan, meter, units, waived)| {
+                    json!({ "partner": partner, "partnerName": name, "period": period, "plan": plan, "meter": meter, "units": units, "waivedUnits": waived })
                 })
                 .collect();
             return output::json(&rows);
         }
-        let rows = rows.into_iter().map(|(partner, name, period, plan, meter, units)| {
-            vec![partner, name, period, plan, meter.to_string(), units.to_string()]
+        let rows = rows.into_iter().map(|(partner, name, period, plan, meter, units, waived)| {
+            vec![partner, name, period, plan, meter.to_string(), units.to_string(), waived.to_string()]
         });
-        output::table(&["partner", "name", "period", "plan", "meter", "units"], &["units"], rows)
+        output::table(&["partner", "name", "period", "plan", "meter", "units", "waived"], &["units", "waived"], rows)
     }
 }

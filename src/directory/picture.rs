@@ -13,13 +13,13 @@ use tokio::sync::watch;
 
 use super::key::SecretHash;
 use super::store::{self, Partner};
-use crate::billing::plan::Plan;
+use crate::billing::plan::{Plan, Rate};
 use crate::billing::store as plans;
 use crate::clock::{Clock, Micros};
 use crate::db::{ANSWER_TIMEOUT, Db, within};
 use crate::event::producer::Producer;
 use crate::ids::KeyId;
-use crate::metering::Mode;
+use crate::metering::{Mode, Terms};
 
 /// A partner and the plan version that it is on.
 #[derive(Debug)]
@@ -45,6 +45,23 @@ pub struct Credential {
     pub revoked: bool,
     /// Whose.
     pub account: Arc<Account>,
+}
+
+impl Credential {
+    /// What a request with it may read.
+    pub fn terms(&self, plan: &Plan) -> Terms {
+        plan.terms()
+    }
+
+    /// Its own rate, beside the partner's.
+    pub fn rate(&self) -> Option<Rate> {
+        None
+    }
+
+    /// Its own units a month, beside the plan's.
+    pub fn quota_units(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What is known of a producer key.

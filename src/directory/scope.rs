@@ -24,6 +24,14 @@ enum Column {
 pub struct Scope(BTreeMap<Column, BTreeSet<String>>);
 
 impl Scope {
+    /// Values of all columns together: an answer that lists them is bounded.
+    pub const VALUES_MAX: usize = 1000;
+
+    /// All rows.
+    pub const fn all() -> Self {
+        Self(BTreeMap::new())
+    }
+
     /// From `KEY=VALUE` texts.
     pub fn parse<'a>(pairs: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Self> {
         let mut scope = Self::default();
@@ -42,6 +50,8 @@ impl Scope {
             }
             scope.0.entry(column).or_default().insert(value.to_owned());
         }
+        let values = scope.0.values().map(BTreeSet::len).sum::<usize>();
+        anyhow::ensure!(values <= Self::VALUES_MAX, "the scope has {values} values, but may have {}", Self::VALUES_MAX);
         Ok(scope)
     }
 

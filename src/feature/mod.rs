@@ -91,15 +91,37 @@ pub enum ApplyError {
     Failed(#[from] anyhow::Error),
 }
 
+/// What is asked of each SKU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Stock levels at these locations.
+    pub locations: Vec<String>,
+    /// Prices in these markets.
+    pub markets: Vec<String>,
+    /// Prices of the past.
+    pub histories: Vec<PriceHistory>,
+}
+
+/// Which prices of the past.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PriceHistory {
+    /// In this market,
+    pub market: String,
+    /// in force from this instant on,
+    pub from: Option<Micros>,
+    /// and before this one;
+    pub to: Option<Micros>,
+    /// the latest ones, at most.
+    pub limit: usize,
+}
+
 /// What is asked of one SKU.
 #[derive(Clone, Debug, Default)]
 pub struct Read {
     /// The SKU.
     pub sku: String,
-    /// Stock levels at these locations.
-    pub locations: Vec<String>,
-    /// Prices in these markets.
-    pub markets: Vec<String>,
+    /// The same for all SKUs of a request.
+    pub wanted: Arc<Wanted>,
 }
 
 /// What is known of a product as such.
@@ -140,6 +162,17 @@ pub struct Product {
     pub stock: Vec<Option<StockLevel>>,
     /// In the order asked; none where the market is unknown, or no price is in force yet.
     pub prices: Vec<Option<Price>>,
+    /// In the order asked; none where the market is unknown. The newest first, of those that are kept.
+    pub histories: Vec<Option<Vec<PastPrice>>>,
+}
+
+/// A price that came into force at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastPrice {
+    /// When.
+    pub valid_from: Micros,
+    /// What it was.
+    pub price: Price,
 }
 
 /// An answer and how fresh it is.

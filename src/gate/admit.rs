@@ -1,89 +1,108 @@
-//! Admit: what may run. The byte-level check comes before the parser, because nesting would overflow its stack and chained
-//! fragments would keep it busy for minutes.
+//! Admit: whether an operation may run, by rules that are known before it does. What it costs at most is held back from the
+//! rate, the quota and the spend cap, or nothing is.
 
-use async_graphql::parser::parse_query;
-use async_graphql::parser::types::ExecutableDocument;
-use async_graphql::{Request, Variables};
-use serde::Deserialize;
+use std::sync::Arc;
 
-use crate::error::{Code, Refusal};
-use crate::operation::precheck::{Bounds, precheck};
+use super::budget::{Ask, Budgets, Reservation};
+use super::limiter::{Inside, Limits};
+use super::standing::Standing;
+use crate::billing::plan::Plan;
+use crate::clock::Micros;
+use crate::config::Introspection;
+use crate::directory::Credential;
+use crate::error::Refusal;
+use crate::metering::{Mode, Tally, Terms};
+use crate::operation::{Estimate, Rules};
 
-/// A request as GraphQL over HTTP has it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Parameters {
-    query: String,
-    operation_name: Option<String>,
-    variables: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Allowed by the specification; nothing here reads it.
-    #[serde(rename = "extensions")]
-    _extensions: Option<serde_json::Map<String, serde_json::Value>>,
+/// Who asks, under which terms.
+#[derive(Clone)]
+pub struct Caller {
+    /// The key.
+    pub credential: Arc<Credential>,
+    /// The partner's plan.
+    pub plan: Arc<Plan>,
+    /// Of the plan and the key.
+    pub terms: Terms,
+    /// What no traffic would admit.
+    pub rules: Rules,
+    /// Admission time.
+    pub now: Micros,
 }
 
-/// The parsed operation of a body.
-pub fn operation(body: &[u8], bounds: &Bounds) -> Result<Request, Refusal> {
-    // serde would take a list for the fields of one request.
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(Refusal::new(
-            Code::BadUserInput,
-            "The body is a list, but batches are not taken. Send one request at a time.",
-        ));
-    }
-    let parameters: Parameters = serde_json::from_slice(body).map_err(|error| {
-        let what = format!("The body is not a GraphQL request: {error}. Send {{\"query\": \"…\", \"variables\": {{…}}}}.");
-        Refusal::new(Code::BadUserInput, what)
-    })?;
-    precheck(&parameters.query, bounds).map_err(|refusal| Refusal::new(Code::QueryTooComplex, refusal.to_string()))?;
-    let document = parse_query(&parameters.query).map_err(|error| {
-        // The parser's message draws the place over several lines; its first says what.
-        Refusal::new(Code::GraphqlParseFailed, format!("The query is not GraphQL: {}", one_line(&error.to_string())))
-    })?;
-    required(&document, parameters.operation_name.as_deref(), parameters.variables.as_ref())?;
-    let variables = Variables::from_json(serde_json::Value::Object(parameters.variables.unwrap_or_default()));
-    let mut request = Request::new(parameters.query).variables(variables);
-    if let Some(name) = parameters.operation_name {
-        request = request.operation_name(name);
-    }
-    request.set_parsed_query(document);
-    Ok(request)
+/// Bounds that hold for everybody.
+#[derive(Clone, Copy, Debug)]
+pub struct House {
+    /// Fields of one answer.
+    pub answer_fields_max: u64,
+    /// Who may ask for the schema itself.
+    pub introspection: Introspection,
 }
 
-/// Refuses an operation whose required variables are not all there (GraphQL, 6.1.2), before anything runs.
-fn required(
-    document: &ExecutableDocument,
-    name: Option<&str>,
-    given: Option<&serde_json::Map<String, serde_json::Value>>,
-) -> Result<(), Refusal> {
-    let mut operations = document.operations.iter();
-    let chosen = match name {
-        Some(name) => operations.find(|(of, _)| of.is_some_and(|of| of.as_str() == name)),
-        None => operations.next(),
-    };
-    for definition in chosen.iter().flat_map(|(_, operation)| &operation.node.variable_definitions) {
-        let (name, kind) = (definition.node.name.node.as_str(), &definition.node.var_type.node);
-        let there = given.and_then(|given| given.get(name)).is_some_and(|value| !value.is_null());
-        if !kind.nullable && definition.node.default_value.is_none() && !there {
-            return Err(Refusal::new(
-                Code::BadUserInput,
-                format!("The variable ${name} of type {kind} is missing. Send it in variables."),
-            ));
+impl House {
+    /// The rules for `caller`.
+    pub fn rules(&self, mode: Mode, plan: &Plan) -> Rules {
+        let introspection = match self.introspection {
+            Introspection::On => true,
+            Introspection::Test => mode == Mode::Test,
+            Introspection::Off => false,
+        };
+        Rules { answer_fields_max: self.answer_fields_max, query_units_max: plan.query_units_max(), introspection }
+    }
+}
+
+/// An operation that may run.
+pub struct Admitted {
+    /// What was held back; nothing of a test key's.
+    pub reservation: Option<Reservation>,
+    /// What it costs at most.
+    pub estimate: Estimate,
+}
+
+impl Caller {
+    /// None for a partner without a plan.
+    pub fn new(credential: Arc<Credential>, house: &House, now: Micros) -> Option<Self> {
+        let plan = credential.account.plan.clone()?;
+        let (terms, rules) = (credential.terms(&plan), house.rules(credential.mode, &plan));
+        Some(Self { credential, plan, terms, rules, now })
+    }
+
+    /// What limits it.
+    pub fn limits(&self) -> Limits {
+        Limits { rate: self.plan.rate, key_rate: self.credential.rate(), concurrency: self.plan.concurrency }
+    }
+
+    fn ask(&self, units: Tally) -> Ask<'_> {
+        let Self { credential, plan, now, .. } = self;
+        Ask {
+            partner: &credential.account.partner,
+            key: &credential.id,
+            key_quota: credential.quota_units(),
+            plan,
+            units,
+            now: *now,
         }
     }
-    Ok(())
+
+    /// How all of its limits stand.
+    pub fn standing(&self, inside: &Inside, budgets: &Budgets) -> Standing {
+        let (quota, key_quota) = match self.credential.mode {
+            Mode::Live => budgets.standings(&self.ask(Tally::default())),
+            Mode::Test => (None, None),
+        };
+        Standing { rate: inside.standing(self.now), quota, key_rate: inside.key_standing(self.now), key_quota }
+    }
 }
 
-/// Without the drawing of the place that the parser adds.
-fn one_line(message: &str) -> String {
-    let told: Vec<&str> = message
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.contains('|') && !line.chars().all(|c| c == '-'))
-        .collect();
-    let place = told.iter().find_map(|line| line.strip_prefix("-->"));
-    match (place, told.last()) {
-        (Some(place), Some(what)) => format!("{} at {}", what.trim_start_matches("= "), place.trim()),
-        (None, Some(what)) => what.trim_start_matches("= ").to_owned(),
-        (_, None) => "it cannot be read".to_owned(),
+/// Holds back what the operation may cost. One unit of the rate was taken when the request came in: the least that one costs.
+pub fn admit(caller: &Caller, estimate: Estimate, inside: &Inside, budgets: &Budgets) -> Result<Admitted, Refusal> {
+    let more = estimate.units.total().saturating_sub(1);
+    if let Err(refusal) = inside.take(more, caller.now) {
+        inside.give_back(1);
+        return Err(refusal);
     }
+    let reservation = match caller.credential.mode {
+        Mode::Live => Some(budgets.reserve(caller.ask(estimate.units)).inspect_err(|_| inside.give_back(more + 1))?),
+        Mode::Test => None,
+    };
+    Ok(Admitted { reservation, estimate })
 }

@@ -1,44 +1,19 @@
-//! Answer: data or a refusal, in the media type that was asked for (GraphQL over HTTP), with what is left of the rate.
+//! Answer: data or a refusal, in the media type that was asked for (GraphQL over HTTP), with how the limits stand.
 
-use std::collections::BTreeMap;
-
-use async_graphql::Value;
+use async_graphql::{ServerError, Value};
 use axum::body::Body;
-use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+use serde::ser::SerializeMap;
 use serde_json::json;
 
-use super::limiter::Allowed;
+use super::request::Media;
+use super::settle::Settled;
+use super::standing::Standing;
 use crate::error::{Code, Refusal};
 use crate::ids::RequestId;
-use crate::metering::Product;
-
-/// How an answer is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Media {
-    /// `application/graphql-response+json`.
-    GraphqlResponse,
-    /// `application/json`, as older clients ask.
-    Json,
-}
-
-impl Media {
-    /// By the Accept header.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let wants = accepts.flat_map(|value| value.split(',')).any(|kind| {
-            kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/graphql-response+json"))
-        });
-        if wants { Self::GraphqlResponse } else { Self::Json }
-    }
-
-    fn content_type(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            Self::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
-            Self::Json => "application/json; charset=utf-8",
-        })
-    }
-}
+use crate::metering::Tally;
 
 /// An executed operation whose usage is durable.
 pub struct Answered {
@@ -46,38 +21,144 @@ pub struct Answered {
     pub request: RequestId,
     /// What the engine said.
     pub response: async_graphql::Response,
-    /// What is billed.
-    pub units: BTreeMap<Product, u64>,
-    /// What is left of the rate.
-    pub allowed: Allowed,
+    /// The estimate.
+    pub requested: u64,
+    /// What it came to.
+    pub settled: Settled,
+    /// How the limits stand.
+    pub standing: Standing,
 }
 
-/// 200, with `extensions.usage`.
-pub fn data(media: Media, answered: Answered) -> Response<Body> {
-    let total: u64 = answered.units.values().sum();
-    let usage = json!({ "requestId": answered.request, "units": total, "byProduct": answered.units });
-    let mut response = answered.response;
-    response.extensions.insert("usage".into(), Value::from_json(usage).unwrap_or_default());
-    let body = serde_json::to_vec(&response).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
-    response.headers_mut().insert(CONTENT_TYPE, media.content_type());
-    rate_headers(response.headers_mut(), answered.allowed);
-    response
+/// A refusal, and what was known when it was given.
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// How the limits stand, once it is known who asks.
+    pub standing: Option<Standing>,
+    /// The estimate, once there is one.
+    pub requested: Option<u64>,
 }
 
-/// A refusal as GraphQL errors. Under legacy JSON, what is wrong with the document itself is 200 without `data`.
-pub fn refusal(media: Media, request: &RequestId, refusal: &Refusal, allowed: Option<Allowed>) -> Response<Body> {
-    let error = json!({
-        "message": refusal.message,
-        "extensions": { "code": refusal.code.as_str(), "requestId": request },
-    });
-    let body = json!({ "errors": [error] }).to_string();
-    let mut response = Response::new(Body::from(body));
-    let of_the_document = matches!(refusal.code, Code::GraphqlParseFailed | Code::GraphqlValidationFailed);
-    *response.status_mut() = if media == Media::Json && of_the_document { StatusCode::OK } else { refusal.status() };
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, standing: None, requested: None }
+    }
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    data: &'a Value,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [ServerError],
+    extensions: Extensions<'a>,
+}
+
+#[derive(Serialize)]
+struct Extensions<'a> {
+    cost: Cost,
+    usage: Usage<'a>,
+}
+
+/// As Shopify and others write it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cost {
+    requested_query_cost: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actual_query_cost: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttle_status: Option<ThrottleStatus>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ThrottleStatus {
+    maximum_available: u32,
+    currently_available: u64,
+    restore_rate: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Usage<'a> {
+    request_id: &'a RequestId,
+    units: u64,
+    waived_units: u64,
+    #[serde(serialize_with = "by_product")]
+    by_product: Tally,
+}
+
+fn by_product<S: serde::Serializer>(tally: &Tally, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    for (product, units) in tally.iter() {
+        map.serialize_entry(product.as_str(), &units)?;
+    }
+    map.end()
+}
+
+impl From<&Standing> for ThrottleStatus {
+    fn from(standing: &Standing) -> Self {
+        Self {
+            maximum_available: standing.rate.rate.burst,
+            currently_available: standing.rate.left,
+            restore_rate: standing.rate.rate.units_per_second,
+        }
+    }
+}
+
+/// 200, with what it cost.
+pub fn data(media: Media, answered: &Answered) -> Response<Body> {
+    let Answered { request, response, requested, settled, standing } = answered;
+    let written = Written {
+        data: &response.data,
+        errors: &response.errors,
+        extensions: Extensions {
+            cost: Cost {
+                requested_query_cost: *requested,
+                actual_query_cost: Some(settled.actual.total()),
+                throttle_status: Some(standing.into()),
+            },
+            usage: Usage {
+                request_id: request,
+                units: settled.billed.total(),
+                waived_units: settled.waived.total(),
+                by_product: settled.billed,
+            },
+        },
+    };
+    let mut body = Vec::with_capacity(1024);
+    if let Err(error) = serde_json::to_writer(&mut body, &written) {
+        tracing::error!(request.id = %request, %error, "an answer could not be written");
+        return refusal(media, request, &Refusal::internal(request).into());
+    }
+    let mut answer = Response::new(Body::from(body));
+    answer.headers_mut().insert(CONTENT_TYPE, media.content_type());
+    standing.write(answer.headers_mut());
+    answer
+}
+
+/// A refusal as GraphQL errors. Under legacy JSON, what is wrong with the document or its variables is 200 without `data`.
+pub fn refusal(media: Media, request: &RequestId, refused: &Refused) -> Response<Body> {
+    let Refused { refusal, standing, requested } = refused;
+    let mut extensions = json!({ "code": refusal.code.as_str(), "requestId": request });
+    if let Some(requested) = requested {
+        let cost = Cost {
+            requested_query_cost: *requested,
+            actual_query_cost: None,
+            throttle_status: standing.as_ref().map(ThrottleStatus::from),
+        };
+        extensions["cost"] = json!(cost);
+    }
+    let mut error = json!({ "message": refusal.message, "extensions": extensions });
+    if let Some((line, column)) = refusal.place {
+        error["locations"] = json!([{ "line": line, "column": column }]);
+    }
+    let mut response = Response::new(Body::from(json!({ "errors": [error] }).to_string()));
+    let lenient = media == Media::Json && refusal.of_the_document;
+    *response.status_mut() = if lenient { StatusCode::OK } else { refusal.status() };
     response.headers_mut().insert(CONTENT_TYPE, media.content_type());
-    if let Some(allowed) = allowed {
-        rate_headers(response.headers_mut(), allowed);
+    if let Some(standing) = standing {
+        standing.write(response.headers_mut());
     }
     refusal_headers(response.headers_mut(), refusal);
     response
@@ -109,18 +190,7 @@ fn refusal_headers(headers: &mut HeaderMap, refusal: &Refusal) {
         // RFC 9110, 11.6.1: a 401 names the scheme that it wants.
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if refusal.status() == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(ALLOW, HeaderValue::from_static("POST"));
-    }
-}
-
-/// draft-ietf-httpapi-ratelimit-headers: quoted structured fields.
-fn rate_headers(headers: &mut HeaderMap, allowed: Allowed) {
-    let policy = format!("\"rate\";q={};w=1", allowed.rate.requests_per_second);
-    let state = format!("\"rate\";r={};t={}", allowed.remaining, allowed.reset_seconds());
-    for (name, value) in [("ratelimit-policy", policy), ("ratelimit", state)] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(name, value);
-        }
+    if let Some(allow) = refusal.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
 }

@@ -9,6 +9,8 @@ use crate::directory::{Credential, Directory, Picture, ProducerCredential};
 use crate::error::{Code, Refusal};
 
 const UNKNOWN: &str = "This key is not known. Check that all of it was pasted, or ask for a new one.";
+/// A partner between subscriptions.
+pub const NO_PLAN: &str = "You have no subscription now. Ask your provider for a plan.";
 const REVOKED: &str = "This key was revoked. Ask for a new one.";
 
 /// The API key behind a query.
@@ -33,7 +35,7 @@ pub fn partner(directory: &Directory, headers: &HeaderMap, now: Micros) -> Resul
         return Err(Refusal::new(Code::Forbidden, "Your access is suspended. Ask your provider."));
     }
     if credential.account.plan.is_none() {
-        return Err(Refusal::new(Code::Forbidden, "You have no subscription now. Ask your provider for a plan."));
+        return Err(Refusal::new(Code::Forbidden, NO_PLAN));
     }
     Ok(credential.clone())
 }

@@ -16,17 +16,6 @@ pub fn content_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// The body of a GraphQL request. Only JSON: other types could be sent cross-site without a preflight.
-pub async fn read(headers: &HeaderMap, body: Body, bytes_max: usize, timeout: Duration) -> Result<Bytes, Refusal> {
-    if content_type(headers) != "application/json" {
-        return Err(Refusal::http(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "The body must be JSON. Send Content-Type: application/json.",
-        ));
-    }
-    collect(body, bytes_max, timeout).await
-}
-
 /// All of a body, within its bounds.
 pub async fn collect(body: Body, bytes_max: usize, timeout: Duration) -> Result<Bytes, Refusal> {
     let collected = tokio::time::timeout(timeout, Limited::new(body, bytes_max).collect())

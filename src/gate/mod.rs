@@ -1,37 +1,48 @@
 //! The gate: one file a step, in the order a request meets them.
 //!
 //! ```text
-//! edge ─► authenticate ─► admit ─► execute ─► settle ─► journal ─► answer
-//!  400      401 / 429     400/429               │          503
-//!  408 413  403                                 └ one usage record, durable before the first byte
+//! edge ─► authenticate ─► admit ─────────────────────────► execute ─► settle ─► journal ─► answer
+//!  400      401 / 403      400  one unit of the rate: 429     │                   503
+//!  406 408  429            402  documents: operation ready    └ one usage record, durable before the first byte
+//!  413 415                 429  estimate: rate, quota, spend
 //! ```
 
 pub mod admit;
 pub mod answer;
 pub mod authenticate;
+pub mod budget;
 pub mod edge;
 pub mod execute;
 pub mod limiter;
+pub mod request;
 pub mod settle;
 pub mod shield;
+pub mod standing;
 
+use std::any::Any;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Response};
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use answer::Answered;
+use admit::{Admitted, Caller, House};
+use answer::{Answered, Refused};
+use limiter::Inside;
+use request::{Media, Parameters};
 
 use crate::clock::Clock;
 use crate::directory::Directory;
-use crate::error::Refusal;
+use crate::error::{Code, Refusal};
 use crate::ids::RequestId;
 use crate::metering::Journal;
+use crate::operation::{Documents, Method, Ready};
 use crate::product::{Asker, Schema};
 use crate::segment::AppendError;
 use crate::telemetry::{Metrics, ProductLabel};
@@ -46,6 +57,12 @@ pub struct Gate {
     pub shield: shield::Shield,
     /// How fast each partner may ask.
     pub limiter: limiter::Limiter,
+    /// How much each may use in a month.
+    pub budgets: budget::Budgets,
+    /// Bounds that hold for everybody.
+    pub house: House,
+    /// Documents that were seen.
+    pub documents: Arc<Documents>,
     /// What runs.
     pub schema: Schema,
     /// Where usage becomes durable.
@@ -58,10 +75,22 @@ pub struct Gate {
     pub body_timeout: Duration,
     /// How long a query may run.
     pub execution_timeout: Duration,
-    /// What an operation's text may hold.
-    pub bounds: crate::operation::precheck::Bounds,
     /// Where request ids come from.
     pub ids: Mutex<StdRng>,
+}
+
+/// A request to `/graphql`.
+pub struct Incoming<'a> {
+    /// GET or POST.
+    pub method: Method,
+    /// Whom the shield counts.
+    pub address: IpAddr,
+    /// As they came.
+    pub headers: &'a HeaderMap,
+    /// A GET's parameters.
+    pub query_string: &'a str,
+    /// A POST's.
+    pub body: Body,
 }
 
 impl Gate {
@@ -70,62 +99,140 @@ impl Gate {
         Mutex::new(StdRng::from_os_rng())
     }
 
-    /// Takes one `POST /graphql` from its headers to its answer.
-    pub async fn query(&self, address: IpAddr, headers: &HeaderMap, body: Body) -> Response<Body> {
+    /// Takes a request from its headers to its answer.
+    pub async fn query(&self, incoming: Incoming<'_>) -> Response<Body> {
         let request = RequestId::new(self.clock.now(), &mut *self.ids.lock());
-        let accepts = answer::Media::of(headers);
-        match self.answered(&request, address, headers, body).await {
+        let address = incoming.address;
+        let (media, outcome) = match Media::of(incoming.headers) {
+            Ok(media) => {
+                // Nothing from outside should panic; if something does, its client gets words, and the log the same id.
+                let answered = AssertUnwindSafe(self.answered(&request, incoming)).catch_unwind().await;
+                (media, answered.unwrap_or_else(|panic| Err(panicked(&request, &*panic))))
+            }
+            Err(refusal) => (Media::Json, Err(refusal.into())),
+        };
+        match outcome {
             Ok(answered) => {
                 self.metrics.request("OK");
-                answer::data(accepts, answered)
+                answer::data(media, &answered)
             }
-            Err((refusal, remaining)) => {
+            Err(refused) => {
+                let refusal = &refused.refusal;
                 self.metrics.request(refusal.code.as_str());
                 if refusal.status().is_server_error() {
                     tracing::warn!(request.id = %request, %address, code = refusal.code.as_str(), reason = %refusal, "refused");
                 } else {
                     tracing::debug!(request.id = %request, %address, code = refusal.code.as_str(), reason = %refusal, "refused");
                 }
-                answer::refusal(accepts, &request, &refusal, remaining)
+                answer::refusal(media, &request, &refused)
             }
         }
     }
 
-    async fn answered(&self, request: &RequestId, address: IpAddr, headers: &HeaderMap, body: Body) -> Result<Answered, Refused> {
+    async fn answered(&self, request: &RequestId, incoming: Incoming<'_>) -> Result<Answered, Refused> {
+        let Incoming { method, address, headers, query_string, body } = incoming;
         let step = Instant::now();
         let now = self.clock.now();
         let credential = match authenticate::partner(&self.directory, headers, now) {
-            Ok(credential) => credential,
-            Err(refusal) => return Err((self.shield.judge(address, refusal).await, None)),
+            Ok(credential) => Arc::new(credential),
+            Err(refusal) => return Err(self.shield.judge(address, refusal).await.into()),
         };
+        let caller =
+            Caller::new(credential, &self.house, now).ok_or_else(|| Refusal::new(Code::Forbidden, authenticate::NO_PLAN))?;
         self.metrics.step("authenticate", step.elapsed());
 
         let step = Instant::now();
         // The body first: a connection whose body was not read cannot be told 429, only closed.
-        let body = edge::read(headers, body, self.body_bytes_max, self.body_timeout).await.map_err(|refusal| (refusal, None))?;
-        let allowed = self.limiter.take(&credential.account)?;
-        let refused = |refusal: Refusal| (refusal, Some(allowed));
-        let operation = admit::operation(&body, &self.bounds).map_err(refused)?;
+        let body = match method {
+            Method::Get => Default::default(),
+            Method::Post => {
+                request::content_type(headers)?;
+                edge::collect(body, self.body_bytes_max, self.body_timeout).await?
+            }
+        };
+        let (inside, entered) = self.enter(&caller);
+        let refused = |refusal| self.refused(&caller, &inside, refusal, None);
+        entered.map_err(refused)?;
+        let parameters = match method {
+            Method::Get => request::of_query_string(query_string),
+            Method::Post => request::of_body(&body),
+        };
+        let ready = self.ready(parameters.map_err(refused)?, method).map_err(refused)?;
+        let admitted = self.admit(&caller, &ready, &inside)?;
         self.metrics.step("admit", step.elapsed());
+        let requested = admitted.estimate.units.total();
 
         let step = Instant::now();
-        let asker = Asker { credential: credential.clone(), now };
-        let executed = execute::execute(&self.schema, operation, asker, self.execution_timeout).await.map_err(refused)?;
+        let Caller { credential, terms, rules, .. } = &caller;
+        let asker = Asker { credential: credential.clone(), terms: *terms, rules: *rules, now, request: request.clone() };
+        let executed = execute::execute(&self.schema, &ready, asker, self.execution_timeout).await;
+        let done = executed.map_err(|refusal| self.refused(&caller, &inside, refusal, Some(requested)))?;
         self.metrics.step("execute", step.elapsed());
 
         let step = Instant::now();
-        let record = settle::record(request, &credential, now, &executed);
-        let units = record.units.clone();
+        let settled = settle::settle(&ready, &caller.terms, &done);
         self.metrics.step("settle", step.elapsed());
 
         let step = Instant::now();
-        // On a task of its own: a client that goes away must not keep what becomes durable from being counted.
+        self.journal(request, &caller, admitted, settled)
+            .await
+            .map_err(|refusal| self.refused(&caller, &inside, refusal, Some(requested)))?;
+        self.metrics.step("journal", step.elapsed());
+        tracing::debug!(
+            request.id = %request,
+            partner.id = %caller.credential.account.partner.id,
+            key.id = %caller.credential.id,
+            units = settled.billed.total(),
+            duration_us = self.clock.now().since(now).as_micros() as u64,
+            "answered"
+        );
+        let standing = caller.standing(&inside, &self.budgets);
+        Ok(Answered { request: request.clone(), response: done.response, requested, settled, standing })
+    }
+
+    /// A place inside, and one unit of the rate: the least that a request costs, before anything is spent on its text.
+    fn enter(&self, caller: &Caller) -> (Inside, Result<(), Refusal>) {
+        let Caller { credential, now, .. } = caller;
+        let partner = &credential.account.partner.id;
+        let (inside, entered) = self.limiter.enter(partner, &credential.id, credential.mode, caller.limits());
+        let taken = entered.and_then(|()| inside.take(1, *now));
+        (inside, taken)
+    }
+
+    fn ready(&self, parameters: Parameters<'_>, method: Method) -> Result<Ready, Refusal> {
+        let Parameters { query, operation_name, variables, .. } = parameters;
+        self.documents.ready(&query, operation_name.as_deref(), variables.unwrap_or_default(), method)
+    }
+
+    fn admit(&self, caller: &Caller, ready: &Ready, inside: &Inside) -> Result<Admitted, Refused> {
+        let (estimate, checked) = ready.check(&caller.terms, &caller.rules);
+        checked.map_err(|refusal| self.refused(caller, inside, refusal, Some(estimate.units.total())))?;
+        admit::admit(caller, estimate, inside, &self.budgets)
+            .map_err(|refusal| self.refused(caller, inside, refusal, Some(estimate.units.total())))
+    }
+
+    fn refused(&self, caller: &Caller, inside: &Inside, refusal: Refusal, requested: Option<u64>) -> Refused {
+        Refused { refusal, standing: Some(caller.standing(inside, &self.budgets)), requested }
+    }
+
+    /// Makes the usage durable, and puts what is billed in the place of what was held back.
+    async fn journal(
+        &self,
+        request: &RequestId,
+        caller: &Caller,
+        admitted: Admitted,
+        settled: settle::Settled,
+    ) -> Result<(), Refusal> {
+        let record = settle::record(request, &caller.credential, caller.now, &settled);
         let (journal, metrics) = (self.journal.clone(), self.metrics.clone());
+        // On a task of its own: a client that goes away must not keep what becomes durable from being counted.
         let journaled = tokio::spawn(async move {
-            let units = record.units.clone();
             journal.append(record).await?;
+            if let Some(reservation) = admitted.reservation {
+                reservation.settle(settled.billed);
+            }
             metrics.journaled_records.inc();
-            for (product, units) in units {
+            for (product, units) in settled.billed.iter() {
                 metrics.units.get_or_create(&ProductLabel { product: product.as_str() }).inc_by(units);
             }
             Ok::<_, AppendError>(())
@@ -133,22 +240,13 @@ impl Gate {
         let journaled = journaled.await.map_err(anyhow::Error::from).and_then(|journaled| Ok(journaled?));
         journaled.map_err(|error| {
             tracing::error!(request.id = %request, error = format!("{error:#}"), "usage could not be journaled; the answer is withheld");
-            refused(Refusal::unavailable(
-                "Usage cannot be recorded for now, so nothing is answered and nothing is billed. Try again.",
-            ))
-        })?;
-        self.metrics.step("journal", step.elapsed());
-        tracing::debug!(
-            request.id = %request,
-            partner.id = %credential.account.partner.id,
-            key.id = %credential.id,
-            units = units.values().sum::<u64>(),
-            duration_us = self.clock.now().since(now).as_micros() as u64,
-            "answered"
-        );
-        Ok(Answered { request: request.clone(), response: executed.response, units, allowed })
+            Refusal::unavailable("Usage cannot be recorded for now, so nothing is answered and nothing is billed. Try again.")
+        })
     }
 }
 
-/// With what is left of the partner's rate, once it is known who asks.
-type Refused = (Refusal, Option<limiter::Allowed>);
+fn panicked(request: &RequestId, panic: &(dyn Any + Send)) -> Refused {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(request.id = %request, panic = said.unwrap_or("without words"), "a request panicked");
+    Refusal::internal(request).into()
+}

@@ -22,6 +22,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::app::App;
+use crate::config::Introspection;
 use crate::error::Refusal;
 use crate::gate::answer;
 use crate::ids::RequestId;
@@ -33,7 +34,7 @@ pub struct Peer(pub SocketAddr);
 /// What partners and producers reach.
 pub fn partner(app: Arc<App>) -> Router {
     let routes = Router::new()
-        .route("/graphql", post(graphql::post).fallback(graphql::other_method))
+        .route("/graphql", get(graphql::get).post(graphql::post).head(graphql::other_method).fallback(graphql::other_method))
         .route("/v1/events", post(events::post).fallback(other_method))
         .route("/schema.graphql", get(schema))
         .route("/healthz", get(health::alive))
@@ -69,8 +70,11 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response<Body> {
     answer::problem(&request, &Refusal::internal(&request))
 }
 
-async fn schema(State(app): State<Arc<App>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/graphql; charset=utf-8")], app.sdl.clone())
+async fn schema(State(app): State<Arc<App>>) -> Response<Body> {
+    if app.settings.gate.introspection == Introspection::Off {
+        return refuse(&app, StatusCode::NOT_FOUND, "The schema is not shown here. Ask your provider for it.");
+    }
+    ([(CONTENT_TYPE, "application/graphql; charset=utf-8")], app.sdl.clone()).into_response()
 }
 
 async fn not_found(State(app): State<Arc<App>>) -> Response<Body> {
@@ -78,7 +82,8 @@ async fn not_found(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 async fn other_method(State(app): State<Arc<App>>) -> Response<Body> {
-    refuse(&app, StatusCode::METHOD_NOT_ALLOWED, "Only POST is taken here.")
+    let refusal = Refusal::method_not_allowed("POST", "Only POST is taken here.");
+    answer::problem(&RequestId::new(app.clock.now(), &mut *app.gate.ids.lock()), &refusal)
 }
 
 fn refuse(app: &App, status: StatusCode, message: &'static str) -> Response<Body> {

@@ -6,12 +6,14 @@
 
 mod journal;
 mod meter;
+mod offer;
 mod record;
 mod shipper;
 mod store;
 
 pub use journal::{Header, Journal, parse_frame};
 pub use meter::{Meter, Product};
+pub use offer::{Deniable, Tally, Terms, Weighted};
 pub use record::{Mode, UsageRecord};
 pub use shipper::{Shipped, Shipper};
 pub(crate) use store::begin_epoch;

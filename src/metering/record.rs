@@ -38,6 +38,9 @@ pub struct UsageRecord {
     pub plan: PlanId,
     /// and which version of it.
     pub plan_version: i64,
-    /// Units by product; those that are zero are left out.
+    /// Units that are billed, by product; those that are zero are left out.
     pub units: BTreeMap<Product, u64>,
+    /// Units of what was staler than the plan promises, by product: never rated.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub waived_units: BTreeMap<Product, u64>,
 }

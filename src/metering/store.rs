@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::meter::Meter;
+use super::meter::{Meter, Product};
 use super::record::{Mode, UsageRecord};
 use crate::clock::Micros;
 use crate::db::dialect::Dialect;
@@ -49,8 +49,11 @@ impl Aggregate {
         if record.mode == Mode::Test {
             return;
         }
-        let meters = record.units.iter().map(|(&product, &units)| (Meter::from(product), units));
-        for (meter, units) in meters.chain([(Meter::Requests, 1)]) {
+        let mut products: BTreeMap<Product, (u64, u64)> = BTreeMap::new();
+        record.units.iter().for_each(|(&product, &units)| products.entry(product).or_default().0 = units);
+        record.waived_units.iter().for_each(|(&product, &units)| products.entry(product).or_default().1 = units);
+        let meters = products.into_iter().map(|(product, counted)| (Meter::from(product), counted));
+        for (meter, (units, waived)) in meters.chain([(Meter::Requests, (1, 0))]) {
             let key = CellKey {
                 partner: record.partner.as_str().to_owned(),
                 cell_start: record.at.0.div_euclid(CELL_MICROS) * CELL_MICROS,
@@ -62,6 +65,7 @@ impl Aggregate {
             };
             let sum = self.cells.entry(key).or_default();
             sum.units += i64::try_from(units).unwrap_or(i64::MAX);
+            sum.waived_units += i64::try_from(waived).unwrap_or(i64::MAX);
             sum.records += 1;
         }
     }

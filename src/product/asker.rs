@@ -1,27 +1,35 @@
-//! What a request carries through the resolvers: who asks, and what has been answered so far.
+//! What a request carries through the resolvers: who asks, and what they notice for settling.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_graphql::{Context, Error, ErrorExtensions, QueryPathNode, Value};
+use async_graphql::{Context, Error, ErrorExtensions, QueryPathNode};
 use parking_lot::Mutex;
 
 use crate::clock::Micros;
 use crate::directory::{Account, Credential, Scope};
 use crate::error::Code;
-use crate::metering::Product;
+use crate::ids::RequestId;
+use crate::metering::{Deniable, Mode, Product, Terms};
+use crate::operation::Rules;
 
-/// Rows that one request may read; also bounds what duplicated fields cost, which the engine resolves once each.
+/// Rows that one request may read: the weightless ones are bounded too.
 const ROWS_MAX: usize = 1000;
 
 /// Who asks, when.
 #[derive(Clone)]
 pub struct Asker {
     /// The key that was presented.
-    pub credential: Credential,
+    pub credential: Arc<Credential>,
+    /// What its plan, and the key itself, allow to be read.
+    pub terms: Terms,
+    /// What no traffic would admit.
+    pub rules: Rules,
     /// Admission time; prices in force and freshness are told as of it.
     pub now: Micros,
+    /// Finds the log lines.
+    pub request: RequestId,
 }
 
 impl Asker {
@@ -33,16 +41,36 @@ impl Asker {
         &self.credential.account
     }
 
+    /// Which rows it may see. The sample set is nobody's data: a test key sees all of it.
     pub(super) fn scope(&self) -> &Scope {
-        &self.account().partner.scope
+        static ALL: Scope = Scope::all();
+        match self.credential.mode {
+            Mode::Live => &self.account().partner.scope,
+            Mode::Test => &ALL,
+        }
     }
 
-    /// Refuses a field of a product that the plan does not have, from the plan alone.
+    /// Refuses a field of a product that the plan, or the key, does not have; from these alone.
     pub(super) fn entitled(&self, product: Product) -> async_graphql::Result<()> {
-        match &self.account().plan {
-            Some(plan) if plan.products.contains(&product) => Ok(()),
-            _ => Err(coded(Code::NotEntitled, format!("Your plan does not include {product}. Ask for a plan that does."))),
+        if self.terms.sells(product) {
+            return Ok(());
         }
+        let by_plan = self.account().plan.as_ref().is_some_and(|plan| plan.products.contains(&product));
+        let message = if by_plan {
+            format!("This key is not for {product}. Use another of your keys, or ask your provider.")
+        } else {
+            format!("Your plan does not include {product}. Ask for a plan that does.")
+        };
+        Err(coded(Code::NotEntitled, message))
+    }
+
+    /// The value of a field, unless the plan leaves the field out.
+    pub(super) fn allowed<T>(&self, field: Deniable, value: T) -> async_graphql::Result<T> {
+        if !self.terms.denies(field) {
+            return Ok(value);
+        }
+        let message = format!("Your plan does not include {}. Ask for a plan that does.", field.as_str());
+        Err(coded(Code::NotEntitled, message))
     }
 }
 
@@ -51,23 +79,28 @@ pub(super) fn coded(code: Code, message: impl Into<String>) -> Error {
     Error::new(message).extend_with(|_, extensions| extensions.set("code", code.as_str()))
 }
 
-/// What has been answered: one unit for each value, by its place in the answer.
+/// What the resolvers notice, for settling.
 #[derive(Default)]
-pub struct Metered {
-    /// A response key that stands twice in a selection set is resolved twice and answered once.
-    answered: Mutex<HashSet<(Product, String)>>,
+pub struct Noted {
     rows: AtomicUsize,
+    stale: Mutex<HashSet<String>>,
 }
 
-impl Metered {
+impl Noted {
     pub(super) fn of<'a>(ctx: &Context<'a>) -> async_graphql::Result<&'a Self> {
         Ok(ctx.data::<Arc<Self>>()?)
     }
 
-    /// Counts the value at `path`.
-    pub(super) fn count(&self, product: Product, path: Option<&QueryPathNode<'_>>) {
+    /// The object at `path`, or the item of the list there, is staler than the plan promises.
+    pub(super) fn is_stale(&self, path: Option<&QueryPathNode<'_>>, item: Option<usize>) {
         let path = path.map(ToString::to_string).unwrap_or_default();
-        self.answered.lock().insert((product, path));
+        let path = item.map_or(path.clone(), |item| format!("{path}.{item}"));
+        self.stale.lock().insert(path);
+    }
+
+    /// The paths of what is staler than the plan promises.
+    pub fn stale(&self) -> HashSet<String> {
+        std::mem::take(&mut *self.stale.lock())
     }
 
     /// Takes `rows` more to be read, or refuses.
@@ -81,37 +114,5 @@ impl Metered {
             ));
         }
         Ok(())
-    }
-
-    /// Units by product of what stands in the answer. The engine writes null for a value whose every field was skipped, and
-    /// drops some that it merges: what is not there is not billed.
-    pub fn units(&self, data: &Value) -> BTreeMap<Product, u64> {
-        let mut units = BTreeMap::new();
-        for (product, path) in self.answered.lock().iter() {
-            let answered = path.split('.').try_fold(data, |value, segment| match value {
-                Value::Object(fields) => fields.get(segment),
-                Value::List(items) => items.get(segment.parse::<usize>().ok()?),
-                _ => None,
-            });
-            if answered.is_some_and(|value| *value != Value::Null) {
-                *units.entry(*product).or_default() += 1;
-            }
-        }
-        units
-    }
-}
-
-/// Whether execution began: only then is there an answer to meter.
-#[derive(Clone, Default)]
-pub struct Executed(Arc<AtomicBool>);
-
-impl Executed {
-    pub(super) fn begin(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Whether it began.
-    pub fn began(&self) -> bool {
-        self.0.load(Ordering::Acquire)
     }
 }

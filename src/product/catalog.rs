@@ -2,13 +2,17 @@
 
 use async_graphql::{Context, Object, SelectionField};
 
-use super::asker::{Asker, Metered, coded};
+use super::asker::{Asker, Noted, coded};
+use super::cost::{cost, free};
 use super::item::Product;
-use super::lookahead::Wanted;
-use super::query::{Services, read};
+use super::lookahead::wanted;
+use super::query::{Services, read, unreadable};
 use crate::error::Code;
+use crate::feature::Read;
 
 const PAGE_MAX: usize = 100;
+/// When it is not said how many.
+pub(super) const PAGE_DEFAULT: i32 = 20;
 /// What a scan counts for, beside the rows that it finds: a few of them fill a request.
 const SCAN_ROWS: usize = 150;
 /// Cursors are opaque to clients: this letter keeps a bare SKU from being taken for one.
@@ -37,7 +41,7 @@ pub(super) struct PageInfo {
 }
 
 /// A page of products.
-#[Object]
+#[Object(directive = cost::apply(free()))]
 impl ProductConnection {
     /// The products with their cursors.
     async fn edges(&self) -> &[ProductEdge] {
@@ -61,7 +65,7 @@ impl ProductConnection {
 }
 
 /// One product of a page.
-#[Object]
+#[Object(directive = cost::apply(free()))]
 impl ProductEdge {
     /// Its place, for `after`.
     async fn cursor(&self) -> &str {
@@ -75,7 +79,7 @@ impl ProductEdge {
 }
 
 /// Where a page lies.
-#[Object]
+#[Object(directive = cost::apply(free()))]
 impl PageInfo {
     /// Whether there is another page.
     async fn has_next_page(&self) -> bool {
@@ -111,19 +115,20 @@ pub(super) async fn page(ctx: &Context<'_>, first: i32, after: Option<&str>) -> 
         .transpose()?;
     let asker = Asker::of(ctx)?;
     let scope = asker.scope();
-    Metered::of(ctx)?.take_rows(SCAN_ROWS)?;
+    Noted::of(ctx)?.take_rows(SCAN_ROWS)?;
     // One more than asked tells whether there is a next page.
     let scanned = ctx
         .data::<Services>()?
-        .features
+        .features(asker)
         .scan(behind, first + 1, &|details| scope.has_product(details))
         .await
-        .map_err(|_| coded(Code::Unavailable, "Features cannot be read for now. Try again."))?;
+        .map_err(|error| unreadable(asker, &error))?;
     let mut skus = scanned.skus;
     let more = skus.len() > first || scanned.cut_at.is_some();
     skus.truncate(first);
-    let wanted = Wanted::of(node_fields(ctx).into_iter())?;
-    let products = read(ctx, skus.iter().map(|sku| wanted.read(sku)).collect()).await?;
+    let wanted = wanted(asker, node_fields(ctx).into_iter())?;
+    let reads = skus.iter().map(|sku| Read { sku: sku.to_string(), wanted: wanted.clone() });
+    let products = read(ctx, reads.collect()).await?;
     let cursor = |sku: &str| format!("{CURSOR}{sku}");
     let edges: Vec<ProductEdge> =
         products.into_iter().flatten().map(|node| ProductEdge { cursor: cursor(&node.read.sku), node }).collect();

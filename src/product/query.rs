@@ -5,16 +5,19 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Object};
 use tokio::sync::watch;
 
-use super::asker::{Asker, Metered, coded};
+use super::asker::{Asker, Noted, coded};
 use super::catalog::{self, ProductConnection};
+use super::cost::{CostEstimate, cost, free, list_size};
 use super::item::Product;
-use super::lookahead::Wanted;
+use super::lookahead::wanted;
+use super::scalars::Json;
 use super::usage::Usage;
 use super::viewer::Viewer;
 use crate::db::Db;
 use crate::error::Code;
 use crate::feature::{FeatureStore, Found, Read};
-use crate::metering::Shipped;
+use crate::metering::{Mode, Shipped};
+use crate::operation::Documents;
 
 /// SKUs that one `products` may name.
 const SKUS_MAX: usize = 100;
@@ -24,6 +27,10 @@ const SKUS_MAX: usize = 100;
 pub struct Services {
     /// Features.
     pub features: Arc<dyn FeatureStore>,
+    /// What test keys see in their place.
+    pub sample: Arc<dyn FeatureStore>,
+    /// Documents that were seen.
+    pub documents: Arc<Documents>,
     /// The ledger.
     pub db: Db,
     /// How far the ledger has this replica's usage.
@@ -33,8 +40,18 @@ pub struct Services {
 /// Where queries begin.
 pub struct Query;
 
-/// Live data, as your plan has it. One unit for each `inventory` and each `price` that is answered; the rest is free.
-#[Object]
+impl Services {
+    /// What `asker` reads from.
+    pub(super) fn features(&self, asker: &Asker) -> &dyn FeatureStore {
+        match asker.credential.mode {
+            Mode::Live => &*self.features,
+            Mode::Test => &*self.sample,
+        }
+    }
+}
+
+/// Live data, as your plan has it. What an answer costs stands in its extensions; `estimateCost` tells before.
+#[Object(directive = cost::apply(free()))]
 impl Query {
     /// One product; null for an unknown SKU and for one outside of your scope.
     async fn product(&self, ctx: &Context<'_>, #[graphql(desc = "The SKU.")] sku: ID) -> Option<async_graphql::Result<Product>> {
@@ -42,6 +59,7 @@ impl Query {
     }
 
     /// Products in the order asked; null for an unknown SKU and for one outside of your scope.
+    #[graphql(directive = list_size::apply(None, Some(vec!["skus".to_owned()]), None, true))]
     async fn products(
         &self,
         ctx: &Context<'_>,
@@ -51,13 +69,29 @@ impl Query {
     }
 
     /// All products in your scope, ascending by SKU: a connection as Relay has it.
+    #[graphql(directive = list_size::apply(
+        Some(catalog::PAGE_DEFAULT),
+        Some(vec!["first".to_owned()]),
+        Some(vec!["edges".to_owned(), "nodes".to_owned()]),
+        false
+    ))]
     async fn catalog(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "How many: 1 to 100; 20 when left out.")] first: Option<i32>,
         #[graphql(desc = "Behind this cursor.")] after: Option<String>,
     ) -> Option<async_graphql::Result<ProductConnection>> {
-        Some(catalog::page(ctx, first.unwrap_or(20), after.as_deref()).await)
+        Some(catalog::page(ctx, first.unwrap_or(catalog::PAGE_DEFAULT), after.as_deref()).await)
+    }
+
+    /// What a query would cost you at most. Free.
+    async fn estimate_cost(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The document, with one operation.")] query: String,
+        #[graphql(desc = "Its variables, as an object.")] variables: Option<Json>,
+    ) -> Option<async_graphql::Result<CostEstimate>> {
+        Some(CostEstimate::of(ctx, &query, variables.map(|variables| variables.0)))
     }
 
     /// You: partner, key, plan and scope.
@@ -76,27 +110,31 @@ impl Query {
 }
 
 async fn one(ctx: &Context<'_>, sku: &str) -> async_graphql::Result<Option<Product>> {
-    let wanted = Wanted::of(ctx.field().selection_set())?;
-    Ok(read(ctx, vec![wanted.read(sku)]).await?.pop().flatten())
+    let wanted = wanted(Asker::of(ctx)?, ctx.field().selection_set())?;
+    Ok(read(ctx, vec![Read { sku: sku.to_owned(), wanted }]).await?.pop().flatten())
 }
 
 async fn many(ctx: &Context<'_>, skus: &[ID]) -> async_graphql::Result<Vec<Option<Product>>> {
     if skus.len() > SKUS_MAX {
         return Err(coded(Code::BadUserInput, format!("skus has {} values, but may have {SKUS_MAX}. Ask in parts.", skus.len())));
     }
-    let wanted = Wanted::of(ctx.field().selection_set())?;
-    read(ctx, skus.iter().map(|sku| wanted.read(sku)).collect()).await
+    let wanted = wanted(Asker::of(ctx)?, ctx.field().selection_set())?;
+    read(ctx, skus.iter().map(|sku| Read { sku: sku.to_string(), wanted: wanted.clone() }).collect()).await
 }
 
 /// Answers in the order asked; what is unknown and what is out of scope look alike.
 pub(super) async fn read(ctx: &Context<'_>, reads: Vec<Read>) -> async_graphql::Result<Vec<Option<Product>>> {
     let asker = Asker::of(ctx)?;
-    Metered::of(ctx)?.take_rows(reads.len())?;
-    let found = ctx.data::<Services>()?.features.get_many(&reads, asker.now).await.map_err(|error| {
-        tracing::error!(error = format!("{error:#}"), "features cannot be read");
-        coded(Code::Unavailable, "Features cannot be read for now. Try again.")
-    })?;
+    Noted::of(ctx)?.take_rows(reads.len())?;
+    let found = ctx.data::<Services>()?.features(asker).get_many(&reads, asker.now).await;
+    let found = found.map_err(|error| unreadable(asker, &error))?;
     reads.into_iter().zip(found).map(|(read, found)| admit(asker, read, found)).collect()
+}
+
+/// What a client may know of a store that fails.
+pub(super) fn unreadable(asker: &Asker, error: &anyhow::Error) -> async_graphql::Error {
+    tracing::error!(request.id = %asker.request, error = format!("{error:#}"), "features cannot be read");
+    coded(Code::Unavailable, "Features cannot be read for now. Try again.")
 }
 
 fn admit(asker: &Asker, read: Read, found: Found) -> async_graphql::Result<Option<Product>> {

@@ -59,3 +59,18 @@ impl ScalarType for DateTime {
         Value::String(self.0.to_string())
     }
 }
+
+/// Any JSON value.
+pub(super) struct Json(pub(super) Value);
+
+/// Any JSON value.
+#[Scalar(name = "JSON")]
+impl ScalarType for Json {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        Ok(Self(value))
+    }
+
+    fn to_value(&self) -> Value {
+        self.0.clone()
+    }
+}

@@ -3,7 +3,8 @@
 use async_graphql::{Context, Object};
 use jiff::tz::TimeZone;
 
-use super::asker::{Asker, Metered, coded};
+use super::asker::{Asker, Noted, coded};
+use super::cost::{cost, free, list_size};
 use super::query::Services;
 use super::scalars::{BigInt, DateTime, Decimal};
 use crate::billing::Period;
@@ -15,6 +16,8 @@ use crate::money::Money;
 
 /// What a look into the ledger counts for: its connections are few, and shared.
 const LEDGER_ROWS: usize = 400;
+/// Plan versions of a month, times meters: far more than there are.
+const LINES_MAX: usize = 300;
 
 /// What you used in a period.
 pub(super) struct Usage {
@@ -23,7 +26,7 @@ pub(super) struct Usage {
 }
 
 /// What you used in a period, and what it costs as it stands. Free.
-#[Object]
+#[Object(directive = cost::apply(free()))]
 impl Usage {
     /// The month, such as `2026-11`.
     async fn period(&self) -> String {
@@ -46,11 +49,13 @@ impl Usage {
     }
 
     /// By plan version and meter.
+    #[graphql(directive = list_size::apply(Some(LINES_MAX as i32), None, None, false))]
     async fn lines(&self) -> Vec<UsageLine<'_>> {
         self.preview.lines.iter().map(UsageLine).collect()
     }
 
     /// What it costs so far, by currency.
+    #[graphql(directive = list_size::apply(Some(LINES_MAX as i32), None, None, false))]
     async fn totals(&self) -> Vec<Total> {
         self.preview.totals.iter().copied().map(Total).collect()
     }
@@ -60,7 +65,7 @@ impl Usage {
 pub(super) struct UsageLine<'a>(&'a Line);
 
 /// One meter under a plan version.
-#[Object]
+#[Object(directive = cost::apply(free()))]
 impl UsageLine<'_> {
     /// What is counted.
     async fn meter(&self) -> &'static str {
@@ -75,6 +80,11 @@ impl UsageLine<'_> {
     /// How much.
     async fn units(&self) -> BigInt {
         BigInt(i64::try_from(self.0.units).unwrap_or(i64::MAX))
+    }
+
+    /// What was staler than your plan promises: not in `units`, and not billed.
+    async fn waived_units(&self) -> BigInt {
+        BigInt(i64::try_from(self.0.waived).unwrap_or(i64::MAX))
     }
 
     /// How much of it costs nothing.
@@ -97,7 +107,7 @@ impl UsageLine<'_> {
 pub(super) struct Total(Money);
 
 /// A sum of money.
-#[Object]
+#[Object(directive = cost::apply(free()))]
 impl Total {
     /// ISO 4217.
     async fn currency(&self) -> &'static str {
@@ -117,7 +127,7 @@ fn decimal(money: Money) -> Decimal {
 impl Usage {
     pub(super) async fn read(ctx: &Context<'_>, period: Option<&str>) -> async_graphql::Result<Self> {
         let asker = Asker::of(ctx)?;
-        Metered::of(ctx)?.take_rows(LEDGER_ROWS)?;
+        Noted::of(ctx)?.take_rows(LEDGER_ROWS)?;
         let services = ctx.data::<Services>()?;
         let partner = &asker.account().partner;
         let period = match period {
@@ -128,9 +138,13 @@ impl Usage {
         let as_of = services.shipped.borrow().as_of;
         let read = async { preview(&mut *services.db.read().await?, partner, period).await };
         let preview = read.await.map_err(|error| {
-            tracing::error!(error = format!("{error:#}"), partner.id = %partner.id, "usage cannot be read");
+            tracing::error!(request.id = %asker.request, error = format!("{error:#}"), partner.id = %partner.id, "usage cannot be read");
             coded(Code::Unavailable, "The ledger cannot be read for now. Try again.")
         })?;
+        if preview.lines.len() > LINES_MAX {
+            let message = format!("The month has {} lines, more than the {LINES_MAX} that are shown here.", preview.lines.len());
+            return Err(coded(Code::Unavailable, message));
+        }
         Ok(Self { preview, as_of })
     }
 }

@@ -3,14 +3,16 @@
 use async_graphql::{ID, Object};
 
 use super::asker::Asker;
+use super::cost::{cost, free, list_size};
 use super::scalars::DateTime;
+use crate::directory::Scope;
 use crate::metering::{Mode, Product};
 
 /// You.
 pub(super) struct Viewer(pub(super) Asker);
 
 /// You: partner, key, plan and scope. Free.
-#[Object]
+#[Object(directive = cost::apply(free()))]
 impl Viewer {
     /// Your partner id.
     async fn partner_id(&self) -> ID {
@@ -50,13 +52,14 @@ impl Viewer {
         self.0.account().plan.as_ref().map(|plan| format!("{}@{}", plan.id, plan.version))
     }
 
-    /// What your plan sells you.
+    /// What your plan, and this key, sell you.
+    #[graphql(directive = list_size::apply(Some(20), None, None, false))]
     async fn products(&self) -> Vec<&'static str> {
-        let plan = self.0.account().plan.as_ref();
-        plan.map(|plan| plan.products.iter().copied().map(Product::as_str).collect()).unwrap_or_default()
+        Product::ALL.into_iter().filter(|product| self.0.terms.sells(*product)).map(Product::as_str).collect()
     }
 
     /// Which rows you see, as KEY=VALUE: values of one key are alternatives, different keys all hold. Empty: all rows.
+    #[graphql(directive = list_size::apply(Some(Scope::VALUES_MAX as i32), None, None, false))]
     async fn scope(&self) -> Vec<String> {
         self.0.scope().pairs()
     }

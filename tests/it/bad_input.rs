@@ -167,7 +167,7 @@ async fn a_full_disk_is_503_before_any_unbilled_answer() {
     // The kernel refuses to let files grow past the limit, as a full disk would: EFBIG in place of ENOSPC. PostgreSQL keeps the
     // ledger out of its way.
     let database = Database::new(Kind::Postgres).await;
-    let plan = "[[plan]]\nid = \"p\"\nversion = 1\nname = \"P\"\ncurrency = \"EUR\"\nproducts = [\"inventory\"]\nrate = { requests_per_second = 9999, burst = 9999 }\n";
+    let plan = "[[plan]]\nid = \"p\"\nversion = 1\nname = \"P\"\ncurrency = \"EUR\"\nproducts = [\"inventory\"]\nrate = { units_per_second = 9999, burst = 9999 }\n";
     let plan = database.file("plan.toml", plan);
     tollgate(&database, &["plan", "apply", plan.to_str().unwrap()]).ok();
     tollgate(&database, &["partner", "create", "Ada", "--plan", "p"]).ok();

@@ -19,7 +19,7 @@ version = 1
 name = "P"
 currency = "EUR"
 products = ["inventory", "pricing"]
-rate = { requests_per_second = 1000, burst = 1000 }
+rate = { units_per_second = 1000, burst = 1000 }
 [[plan.charge]]
 meter = "inventory"
 model = "per_unit"

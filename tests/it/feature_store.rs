@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tollgate::clock::{Clock, Micros};
 use tollgate::event::{EmbeddedLog, Identity, Position, Record, partition_of};
-use tollgate::feature::{ChangeBatch, EXAMINED_MAX, EmbeddedStore, FeatureStore, Limits, Read};
+use tollgate::feature::{ChangeBatch, EXAMINED_MAX, EmbeddedStore, FeatureStore, Limits, Read, Wanted};
 use tollgate::projector::fold;
 
 use crate::support::{adjusted, counted, price, upserted};
@@ -32,7 +32,8 @@ async fn apply(store: &dyn FeatureStore, events: &[Value]) {
 }
 
 fn ask(sku: &str, location: &str, market: &str) -> Read {
-    Read { sku: sku.into(), locations: vec![location.into()], markets: vec![market.into()] }
+    let wanted = Wanted { locations: vec![location.into()], markets: vec![market.into()], histories: Vec::new() };
+    Read { sku: sku.into(), wanted: wanted.into() }
 }
 
 async fn suite(store: Arc<dyn FeatureStore>) {

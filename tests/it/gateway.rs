@@ -101,7 +101,7 @@ async fn one_unit_for_each_value_answered_however_it_is_asked() {
     let partner = gateway.partner("P", "wide", &[]).await;
     let stock = "inventory(location: \"X\")";
     for (query, expected) in [
-        // Fields of one response key are one value in the answer, though the engine resolves each.
+        // Fields of one response key are one value in the answer.
         (format!("{{ product(sku: \"A1\") {{ {stock} {{ onHand }} {stock} {{ reserved }} ...F }} }} fragment F on Product {{ {stock} {{ available }} }}"), 1),
         ("{ product(sku: \"A1\") { sku } product(sku: \"A1\") { price(market: \"X\") { amount } price(market: \"X\") { currency } } }".to_owned(), 1),
         (format!("{{ product(sku: \"A1\") {{ a: {stock} {{ onHand }} b: {stock} {{ onHand }} }} }}"), 2),
@@ -109,9 +109,10 @@ async fn one_unit_for_each_value_answered_however_it_is_asked() {
         (format!("{{ products(skus: [\"A1\", \"A1\", \"B1\"]) {{ {stock} {{ onHand }} }} }}"), 3),
         (format!("{{ catalog(first: 3) {{ edges {{ node {{ {stock} {{ onHand }} }} }} nodes {{ {stock} {{ onHand }} }} }} }}"), 6),
         (format!("query($no: Boolean = false) {{ product(sku: \"A1\") {{ {stock} @include(if: $no) {{ onHand }} }} }}"), 0),
-        // A value whose every field is skipped is null in the answer.
+        // Nothing is told of a value whose every field is skipped.
         (format!("{{ product(sku: \"A1\") {{ {stock} {{ onHand @skip(if: true) }} }} }}"), 0),
         ("query($f: Int) { catalog(first: $f) { nodes { sku } } }".to_owned(), 0),
+        ("{ product(sku: \"A1\") { price(market: \"X\") @skip(if: true) { amount } ... @skip(if: false) { price(market: \"X\") { amount @skip(if: true) } } price(market: \"X\") { currency } } }".to_owned(), 1),
         ("{ product(sku: \"A1\") { sku title } viewer { name } __typename }".to_owned(), 0),
         (format!("{{ product(sku: \"none\") {{ {stock} {{ onHand }} }} }}"), 0),
         ("{ __schema { queryType { name } } }".to_owned(), 0),
@@ -179,7 +180,7 @@ async fn a_partner_past_its_rate_is_told_how_long_to_wait_and_others_are_not_hel
     for left in [4, 3, 2, 1, 0] {
         let response = ask(&slow.key).await;
         assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["ratelimit-policy"], "\"rate\";q=1;w=1");
+        assert_eq!(response.headers()["ratelimit-policy"], "\"rate\";q=5;w=5");
         assert_eq!(response.headers()["ratelimit"], format!("\"rate\";r={left};t={}", 5 - left));
         assert_eq!(response.headers()["cache-control"], "no-store");
     }

@@ -65,7 +65,7 @@ version = 1
 name = "P"
 currency = "EUR"
 products = ["inventory", "pricing"]
-rate = { requests_per_second = 100000, burst = 1000000 }
+rate = { units_per_second = 100000, burst = 1000000 }
 [[plan.charge]]
 meter = "inventory"
 model = "per_unit"

@@ -10,6 +10,7 @@ mod demo;
 mod event_log;
 mod exactly_once;
 mod feature_store;
+mod freshness;
 mod gateway;
 mod hostile;
 mod ingest;

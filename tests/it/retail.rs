@@ -73,7 +73,7 @@ async fn a_real_stores_sales_close_where_they_must() {
 
     // Sold over GraphQL, all of it, and billed.
     let plan = "[[plan]]\nid = \"p\"\nversion = 1\nname = \"P\"\ncurrency = \"USD\"\nproducts = [\"inventory\", \"pricing\"]\n\
-                rate = { requests_per_second = 9999, burst = 9999 }\n[[plan.charge]]\nmeter = \"inventory\"\nmodel = \"per_unit\"\nunit_price = \"0.01\"\n";
+                rate = { units_per_second = 9999, burst = 9999 }\n[[plan.charge]]\nmeter = \"inventory\"\nmodel = \"per_unit\"\nunit_price = \"0.01\"\n";
     tollgate(&database, &["plan", "apply", database.file("plan.toml", plan).to_str().unwrap()]).ok();
     tollgate(&database, &["partner", "create", "Ada", "--plan", "p"]).ok();
     let key = tollgate(&database, &["key", "issue", "Ada"]).ok();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Applied, Change, Details, Limits, Price, RefusedChange};
+use super::{Applied, Change, Details, Limits, PastPrice, Price, PriceHistory, RefusedChange};
 use crate::clock::Micros;
 use crate::event::{Body, Event, Identity};
 use register::{Entry, Register, SCHEDULED_MAX};
@@ -62,22 +62,35 @@ impl Product {
     }
 
     pub(super) fn answer(&self, read: &super::Read, now: Micros) -> super::Product {
+        let wanted = &*read.wanted;
         let stock = |location: &String| self.stock.get(location.as_str()).map(Stock::level);
-        let price = |market: &String| {
-            let entry = self.prices.get(market.as_str())?.in_force(now)?;
-            Some(Price {
-                // Only currencies that were checked get here.
-                currency: crate::money::Currency::from_code(&entry.value.currency)?,
-                amount: entry.value.amount,
-                list_amount: entry.value.list_amount,
-                updated_at: entry.rank.time,
-            })
-        };
+        let price = |market: &String| self.prices.get(market.as_str())?.in_force(now)?.price();
         super::Product {
             details: self.details().cloned(),
-            stock: read.locations.iter().map(stock).collect(),
-            prices: read.markets.iter().map(price).collect(),
+            stock: wanted.locations.iter().map(stock).collect(),
+            prices: wanted.markets.iter().map(price).collect(),
+            histories: wanted.histories.iter().map(|wanted| self.history(wanted, now)).collect(),
         }
+    }
+
+    fn history(&self, wanted: &PriceHistory, now: Micros) -> Option<Vec<PastPrice>> {
+        let past = self.prices.get(wanted.market.as_str())?.past(now).into_iter().rev();
+        let within =
+            past.filter(|(from, _)| wanted.from.is_none_or(|start| *from >= start) && wanted.to.is_none_or(|end| *from < end));
+        let point = |(valid_from, entry): (Micros, &Entry<PriceTag>)| Some(PastPrice { valid_from, price: entry.price()? });
+        Some(within.take(wanted.limit).filter_map(point).collect())
+    }
+}
+
+impl Entry<PriceTag> {
+    fn price(&self) -> Option<Price> {
+        Some(Price {
+            // Only currencies that were checked get here.
+            currency: crate::money::Currency::from_code(&self.value.currency)?,
+            amount: self.value.amount,
+            list_amount: self.value.list_amount,
+            updated_at: self.rank.time,
+        })
     }
 }
 

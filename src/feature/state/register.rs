@@ -45,6 +45,24 @@ impl<V> Register<V> {
         begun.last().map(|&(_, place)| &self.entries[place])
     }
 
+    /// What is kept of what was in force by `now`, ascending by the instant from which it was: its own `from`, else the
+    /// event's time. What a better one had overtaken by then never was.
+    pub(in crate::feature) fn past(&self, now: Micros) -> Vec<(Micros, &Entry<V>)> {
+        let mut entries: Vec<_> = self.entries.iter().map(|entry| (entry.from.unwrap_or(entry.rank.time), entry)).collect();
+        entries.retain(|(from, _)| *from <= now);
+        entries.sort_by_key(|(from, entry)| (*from, entry.rank.offset));
+        let mut past: Vec<(Micros, &Entry<V>)> = Vec::with_capacity(entries.len());
+        for (from, entry) in entries {
+            match past.last_mut() {
+                Some((_, before)) if !entry.rank.beats(&before.rank) => {}
+                // Two from the same instant: the better one was in force.
+                Some(last) if last.0 == from => *last = (from, entry),
+                _ => past.push((from, entry)),
+            }
+        }
+        past
+    }
+
     /// What is, or will be, in force, ascending.
     pub(super) fn timeline(&self) -> impl Iterator<Item = &Entry<V>> {
         self.timeline.iter().map(|&(_, place)| &self.entries[place])

@@ -20,7 +20,7 @@ version = 1
 name = "Wide"
 currency = "EUR"
 products = ["inventory", "pricing"]
-rate = { requests_per_second = 100000, burst = 1000000 }
+rate = { units_per_second = 100000, burst = 1000000 }
 [[plan.charge]]
 meter = "inventory"
 model = "per_unit"
@@ -37,7 +37,7 @@ version = 1
 name = "Stock only"
 currency = "EUR"
 products = ["inventory"]
-rate = { requests_per_second = 1, burst = 5 }
+rate = { units_per_second = 1, burst = 5 }
 "#;
 
 /// A gateway on free ports.
@@ -70,11 +70,24 @@ impl Gateway {
         change(&mut settings);
         let running = serve::start(settings).await.unwrap();
         let gateway = Self { running, http: reqwest::Client::new() };
-        let now = gateway.running.app.clock.now();
-        let mut transaction = gateway.running.db().begin().await.unwrap();
-        admin::apply_plans(&mut transaction, &tollgate::billing::plan::parse(PLAN).unwrap(), now).await.unwrap();
-        transaction.commit().await.unwrap();
+        gateway.plans(PLAN).await;
         gateway
+    }
+
+    /// Publishes the plans of a TOML text.
+    pub(crate) async fn plans(&self, toml: &str) {
+        let now = self.running.app.clock.now();
+        let mut transaction = self.running.db().begin().await.unwrap();
+        admin::apply_plans(&mut transaction, &tollgate::billing::plan::parse(toml).unwrap(), now).await.unwrap();
+        transaction.commit().await.unwrap();
+    }
+
+    /// A sum over the ledger's cells.
+    pub(crate) async fn sum(&self, column: &'static str, meter: &'static str, plan: &'static str) -> i64 {
+        let text = format!("select cast(coalesce(sum({column}), 0) as bigint) from usage_cell where meter = $1 and plan_id = $2");
+        let mut connection = self.running.db().read().await.unwrap();
+        let query = sqlx::query_scalar(sqlx::AssertSqlSafe(text)).bind(meter).bind(plan);
+        query.fetch_one(&mut *connection).await.unwrap()
     }
 
     pub(crate) async fn stop(self) {

@@ -1,0 +1,169 @@
+//! Selection sets as execution collects them (GraphQL, 6.3.2): fragments in their place, fields of one response key merged,
+//! `@skip` and `@include` decided.
+//!
+//! The engine then sees each response key once. As written, it would resolve a key that stands twice once for each, and drop
+//! the second where the first is an object whose every field is skipped.
+
+use std::collections::HashMap;
+
+use async_graphql::parser::types::{Directive, ExecutableDocument, Field, Selection, SelectionSet};
+use async_graphql::{Name, Positioned};
+use async_graphql_value::Value;
+
+/// The response key that stands in a selection set of which everything is skipped: the engine would answer null for it, where
+/// the specification wants an object without fields.
+pub(super) const NOTHING: &str = "__tollgate_nothing";
+
+/// A field, with all that is selected of it.
+pub(super) struct Selected {
+    pub(super) key: Name,
+    /// Without its selections and directives.
+    pub(super) field: Positioned<Field>,
+    pub(super) children: Vec<Selected>,
+    /// It has selections, and all of them are skipped.
+    pub(super) hollow: bool,
+}
+
+struct Flattening<'a> {
+    document: &'a ExecutableDocument,
+    conditions: &'a dyn Fn(&Name) -> bool,
+}
+
+/// The root fields of `set`, whose variables in conditions have the values of `conditions`. The document is validated, so that
+/// no fragment spreads itself, and fields of one key agree.
+pub(super) fn flatten(document: &ExecutableDocument, set: &SelectionSet, conditions: &dyn Fn(&Name) -> bool) -> Vec<Selected> {
+    let mut fields = Fields::default();
+    Flattening { document, conditions }.collect(set, &mut fields);
+    fields.order
+}
+
+/// Fields in the order of their first occurrence.
+#[derive(Default)]
+struct Fields {
+    order: Vec<Selected>,
+    places: HashMap<Name, (usize, Fields)>,
+}
+
+impl Flattening<'_> {
+    fn collect(&self, set: &SelectionSet, into: &mut Fields) {
+        self.gather(set, into);
+        into.settle();
+    }
+
+    fn gather(&self, set: &SelectionSet, into: &mut Fields) {
+        for selection in set.items.iter().map(|item| &item.node) {
+            if self.is_skipped(selection.directives()) {
+                continue;
+            }
+            match selection {
+                Selection::Field(field) => {
+                    let key = &field.node.response_key().node;
+                    let next = into.order.len();
+                    let (place, below) = into.places.entry(key.clone()).or_insert_with(|| (next, Fields::default()));
+                    if *place == next {
+                        into.order.push(Selected { key: key.clone(), field: bare(field), children: Vec::new(), hollow: false });
+                    }
+                    into.order[*place].hollow |= !field.node.selection_set.node.items.is_empty();
+                    self.gather(&field.node.selection_set.node, below);
+                }
+                // Without interfaces and unions a type condition that is valid holds.
+                Selection::InlineFragment(fragment) => self.gather(&fragment.node.selection_set.node, into),
+                Selection::FragmentSpread(spread) => {
+                    if let Some(fragment) = self.document.fragments.get(&spread.node.fragment_name.node) {
+                        self.gather(&fragment.node.selection_set.node, into);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_skipped(&self, directives: &[Positioned<Directive>]) -> bool {
+        directives.iter().map(|directive| &directive.node).any(|directive| {
+            let met = match directive.get_argument("if").map(|value| &value.node) {
+                Some(Value::Boolean(value)) => *value,
+                Some(Value::Variable(name)) => (self.conditions)(name),
+                _ => return false,
+            };
+            match directive.name.node.as_str() {
+                "skip" => met,
+                "include" => !met,
+                _ => false,
+            }
+        })
+    }
+}
+
+impl Fields {
+    fn settle(&mut self) {
+        for (_, (place, mut below)) in self.places.drain() {
+            below.settle();
+            let selected = &mut self.order[place];
+            selected.children = below.order;
+            selected.hollow &= selected.children.is_empty();
+        }
+    }
+}
+
+fn bare(field: &Positioned<Field>) -> Positioned<Field> {
+    let node = Field {
+        alias: field.node.alias.clone(),
+        name: field.node.name.clone(),
+        arguments: field.node.arguments.clone(),
+        directives: Vec::new(),
+        selection_set: Positioned::new(SelectionSet::default(), field.node.selection_set.pos),
+    };
+    Positioned::new(node, field.pos)
+}
+
+/// As the engine runs them.
+pub(super) fn selection_set(selected: &[Selected], hollow: bool) -> SelectionSet {
+    let mut items: Vec<_> = selected
+        .iter()
+        .map(|it| {
+            let mut field = it.field.clone();
+            field.node.selection_set.node = selection_set(&it.children, it.hollow);
+            let pos = field.pos;
+            Positioned::new(Selection::Field(field), pos)
+        })
+        .collect();
+    if hollow {
+        let named = |name: &str| Positioned::new(Name::new(name), Default::default());
+        let field = Field {
+            alias: Some(named(NOTHING)),
+            name: named("__typename"),
+            arguments: Vec::new(),
+            directives: Vec::new(),
+            selection_set: Default::default(),
+        };
+        items.push(Positioned::new(Selection::Field(Positioned::new(field, Default::default())), Default::default()));
+    }
+    SelectionSet { items }
+}
+
+/// The variables that conditions in `document` read.
+pub(super) fn condition_variables(document: &ExecutableDocument) -> Vec<Name> {
+    let mut found = Vec::new();
+    let operations = document.operations.iter().map(|(_, it)| &it.node.selection_set.node);
+    let fragments = document.fragments.values().map(|it| &it.node.selection_set.node);
+    for set in operations.chain(fragments) {
+        look(set, &mut found);
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn look(set: &SelectionSet, found: &mut Vec<Name>) {
+    for selection in set.items.iter().map(|item| &item.node) {
+        for directive in selection.directives() {
+            if let Some(Value::Variable(name)) = directive.node.get_argument("if").map(|value| &value.node) {
+                found.push(name.clone());
+            }
+        }
+        match selection {
+            Selection::Field(field) => look(&field.node.selection_set.node, found),
+            Selection::InlineFragment(fragment) => look(&fragment.node.selection_set.node, found),
+            Selection::FragmentSpread(_) => {}
+        }
+    }
+}

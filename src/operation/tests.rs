@@ -1,0 +1,110 @@
+//! What validation and cost come to, by hand.
+
+use std::collections::HashSet;
+
+use async_graphql::{Value, Variables, value};
+
+use super::precheck::Bounds;
+use super::{Documents, Method, Ready};
+use crate::error::{Code, Refusal};
+use crate::metering::{Product, Terms, Weighted};
+use crate::product;
+
+fn documents() -> Documents {
+    Documents::new(&product::sdl(), product::validator(true), Bounds::default(), 1 << 20).unwrap()
+}
+
+fn ready(text: &str, variables: Value) -> Result<Ready, Refusal> {
+    documents().ready(text, None, Variables::from_value(variables), Method::Post)
+}
+
+fn terms() -> Terms {
+    Terms::new(Product::ALL, [], |_| 1)
+}
+
+fn estimate(text: &str, variables: Value) -> u64 {
+    ready(text, variables).unwrap().estimate(&terms()).units.total()
+}
+
+#[test]
+fn lists_multiply_what_is_below_them() {
+    // 3 SKUs × (1 inventory + 2 prices)
+    let text = "query($s: [ID!]!) { products(skus: $s) { inventory(location: \"X\") { onHand } a: price(market: \"A\") { amount } b: price(market: \"B\") { amount } } }";
+    assert_eq!(estimate(text, value!({ "s": ["1", "2", "3"] })), 9);
+    // A page of 7, each with at most 5 past prices: 7 × 5
+    assert_eq!(estimate("{ catalog(first: 7) { nodes { priceHistory(market: \"A\", first: 5) { amount } } } }", value!({})), 35);
+    // Nodes and edges are two lists: 20 (not said) × 1 + 20 × 1
+    let text = "{ catalog { nodes { price(market: \"A\") { amount } } edges { node { price(market: \"A\") { amount } } } pageInfo { endCursor } } }";
+    assert_eq!(estimate(text, value!({})), 40);
+    // Null is as good as left out.
+    assert_eq!(
+        estimate("query($n: Int) { catalog(first: $n) { nodes { price(market: \"A\") { amount } } } }", value!({ "n": null })),
+        20
+    );
+    assert_eq!(
+        estimate("query($n: Int = 3) { catalog(first: $n) { nodes { price(market: \"A\") { amount } } } }", value!({})),
+        3
+    );
+}
+
+#[test]
+fn fields_of_one_key_count_once_and_skipped_ones_do_not() {
+    let text = "query($no: Boolean!) { product(sku: \"A\") { price(market: \"A\") { amount } ...F ... @skip(if: $no) { inventory(location: \"X\") { onHand } } } } \
+                fragment F on Product { price(market: \"A\") { currency } }";
+    assert_eq!(estimate(text, value!({ "no": true })), 1);
+    assert_eq!(estimate(text, value!({ "no": false })), 2);
+}
+
+#[test]
+fn what_the_terms_leave_out_counts_nothing() {
+    let ready = ready(
+        "{ product(sku: \"A\") { price(market: \"A\") { listAmount __typename } inventory(location: \"X\") { onHand } } }",
+        value!({}),
+    )
+    .unwrap();
+    let denied = Terms::new([Product::Pricing], [crate::metering::Deniable::ListAmount], |_| 1);
+    assert_eq!(ready.estimate(&denied).units.total(), 0);
+    let data = value!({ "product": { "price": { "listAmount": null, "__typename": "Price" }, "inventory": null } });
+    assert_eq!(ready.actual(&data, &denied, &HashSet::new()).units.total(), 0);
+    // With the field, at the plan's own weight:
+    let terms = Terms::new(Product::ALL, [], |weighted| if weighted == Weighted::Price { 5 } else { 1 });
+    assert_eq!((ready.estimate(&terms).units.total(), ready.actual(&data, &terms, &HashSet::new()).units.total()), (6, 5));
+}
+
+#[test]
+fn stale_objects_are_waived_by_their_place() {
+    let ready = ready("{ products(skus: [\"A\", \"B\"]) { p: price(market: \"A\") { amount } } }", value!({})).unwrap();
+    let data = value!({ "products": [{ "p": { "amount": "1" } }, { "p": { "amount": "2" } }] });
+    let actual = ready.actual(&data, &terms(), &HashSet::from(["products.1.p".to_owned()]));
+    assert_eq!((actual.units.total(), actual.waived.total()), (2, 1));
+}
+
+#[test]
+fn variables_that_do_not_fit_are_refused_before_anything_runs() {
+    for (text, variables, words) in [
+        ("query($s: ID!) { product(sku: $s) { sku } }", value!({}), "$s of type ID! is missing"),
+        ("query($s: ID!) { product(sku: $s) { sku } }", value!({ "s": null }), "cannot be null: ID! is wanted"),
+        ("query($s: ID!) { product(sku: $s) { sku } }", value!({ "s": true }), "cannot be true"),
+        ("query($s: [ID!]!) { products(skus: $s) { sku } }", value!({ "s": ["a", null] }), "cannot be null: ID! is wanted"),
+        ("query($n: Int) { catalog(first: $n) { nodes { sku } } }", value!({ "n": 2147483648_i64 }), "cannot be 2147483648"),
+        ("query($n: Int) { catalog(first: $n) { nodes { sku } } }", value!({ "n": "1" }), "cannot be \"1\""),
+    ] {
+        let refusal = ready(text, variables).err().unwrap();
+        assert!(refusal.code == Code::BadUserInput && refusal.message.contains(words), "{refusal}");
+    }
+    assert!(ready("query($s: [ID!]!) { products(skus: $s) { sku } }", value!({ "s": "one", "other": 1 })).is_ok());
+    assert!(ready("query($s: ID!) { product(sku: $s) { sku } }", value!({ "s": 5 })).is_ok());
+}
+
+#[test]
+fn a_document_is_prepared_once_and_the_operation_chosen_each_time() {
+    let documents = documents();
+    let text = "query A { viewer { name } } query B { product(sku: \"1\") { price(market: \"X\") { amount } } }";
+    let estimate =
+        |name| Ok::<_, Refusal>(documents.ready(text, name, Variables::default(), Method::Get)?.estimate(&terms()).units.total());
+    assert_eq!((estimate(Some("A")).unwrap(), estimate(Some("B")).unwrap()), (0, 1));
+    assert!(estimate(None).unwrap_err().message.contains("Say which"));
+    assert!(estimate(Some("C")).unwrap_err().message.contains("\"C\""));
+    let refusal = documents.ready("mutation { __typename }", None, Variables::default(), Method::Get).err().unwrap();
+    assert_eq!((refusal.status().as_u16(), refusal.allow), (405, Some("POST")));
+}
