@@ -35,7 +35,9 @@ impl Media {
         for range in ranges {
             let mut parts = range.split(';');
             let kind = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
-            let weight = parts.filter_map(|part| part.trim().strip_prefix("q=")?.trim().parse::<f32>().ok()).next_back();
+            let parameters = parts.filter_map(|part| part.split_once('='));
+            let weight = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q")).next_back();
+            let weight = weight.and_then(|(_, weight)| weight.trim().parse::<f32>().ok());
             let weight = weight.unwrap_or(1.0);
             let heard = |best: &mut (u8, f32), specificity: u8| {
                 if specificity >= best.0 {
@@ -94,7 +96,12 @@ pub struct Parameters<'a> {
 /// Refuses what is not JSON in UTF-8: other types could be sent cross-site without a preflight.
 pub fn content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let mut parts = value.split(';').map(str::trim);
+    let mut quoted = false;
+    let separates = |c: char| {
+        quoted ^= c == '"';
+        c == ';' && !quoted
+    };
+    let mut parts = value.split(separates).map(str::trim);
     let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
     let charset = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
     let is_utf8 = charset.is_none_or(|(_, charset)| {

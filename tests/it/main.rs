@@ -15,6 +15,7 @@ mod gateway;
 mod hostile;
 mod ingest;
 mod kill;
+mod over_http;
 mod retail;
 mod schema;
 mod tidy;
