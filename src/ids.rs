@@ -1,5 +1,6 @@
 //! Ids: a newtype each, with a prefix outside, so that one kind cannot be passed, or pasted, for another.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -38,6 +39,13 @@ macro_rules! id {
         impl From<String> for $name {
             fn from(text: String) -> Self {
                 Self(text.into())
+            }
+        }
+
+        /// Maps keyed by it are asked by text, without a copy of the text.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
             }
         }
 
