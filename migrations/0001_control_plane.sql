@@ -40,12 +40,29 @@ create table api_key (
     id text primary key,
     partner_id text not null references partner (id),
     mode text not null,
-    secret_sha256 text not null,
+    -- JSON list of products; null: all that the plan sells.
+    products text,
+    -- JSON list of CIDR blocks; null: from anywhere.
+    addresses text,
+    -- JSON {"rate": {"units_per_second", "burst"}, "quota_units"}; null: the plan's limits alone.
+    budget text,
+    suspended bigint not null,
     expires_at bigint,
     revoked_at bigint,
+    -- Written in batches, so a moment late; no part of the control plane's version.
+    last_used_at bigint,
     created_at bigint not null
 );
 create index api_key_by_partner on api_key (partner_id);
+
+-- More than one is good while a rotation's overlap lasts. One without an end is good for as long as its key.
+create table api_key_secret (
+    key_id text not null references api_key (id),
+    secret_sha256 text not null,
+    created_at bigint not null,
+    ends_at bigint,
+    primary key (key_id, secret_sha256)
+);
 
 create table producer (
     id text primary key,

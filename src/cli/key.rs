@@ -1,17 +1,19 @@
 //! `tollgate key`.
 
+mod list;
+mod terms;
+
+use std::time::Duration;
+
 use anyhow::Context as _;
 use clap::Subcommand;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::context::Context;
 use super::output::{self, Format};
-use crate::clock::Micros;
-use crate::directory::store::ApiKey;
-use crate::directory::{admin, store};
-use crate::metering::Mode;
+use crate::directory::key::NewKey;
+use crate::directory::{admin, key_store};
+use crate::ids::PartnerId;
 
 #[derive(Subcommand)]
 pub(super) enum Key {
@@ -19,9 +21,8 @@ pub(super) enum Key {
     Issue {
         /// The partner's id, or its name.
         partner: String,
-        /// A day (its first instant, UTC) or an instant, such as 2027-01-31 or 2027-01-31T12:00:00Z.
-        #[arg(long, value_name = "DATE")]
-        expires: Option<String>,
+        #[command(flatten)]
+        terms: terms::Terms,
         /// How the result is printed.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -35,6 +36,27 @@ pub(super) enum Key {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Give a key a new secret: the same id and terms, a new text; prints it, this once.
+    Rotate {
+        /// The key's id, or all of the key.
+        id: String,
+        /// How long the secrets that are good now stay good, at most 30 days; 0s ends them at once.
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        overlap: String,
+        /// How the result is printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Answer a key no more, until it is resumed.
+    Suspend {
+        /// The key's id, or all of the key.
+        id: String,
+    },
+    /// Answer a key again.
+    Resume {
+        /// The key's id, or all of the key.
+        id: String,
+    },
     /// Make a key good no more.
     Revoke {
         /// The key's id, or all of the key.
@@ -44,31 +66,42 @@ pub(super) enum Key {
 
 impl Key {
     pub(super) async fn run(self, mut context: Context) -> anyhow::Result<()> {
-        let (db, now) = context.db().await?;
         match self {
-            Self::Issue { partner, expires, format } => {
-                let expires = expires.map(|text| instant(&text)).transpose()?;
+            Self::Issue { partner, terms, format } => {
+                let terms = terms.read()?;
+                let (db, now) = context.db().await?;
                 let mut transaction = db.begin().await?;
                 let partner = admin::find_partner(&mut transaction, &partner, now).await?;
-                let key = admin::issue_key(&mut transaction, &partner.id, expires, now, &mut context.rng).await?;
+                let key = admin::issue_key(&mut transaction, &partner.id, terms, now, &mut context.rng).await?;
                 transaction.commit().await?;
                 context.refresh().await;
-                match format {
-                    Format::Table => output::line(&key.text),
-                    Format::Json => output::json(&json!({ "id": key.id, "key": key.text, "partner": partner.id })),
-                }
+                shown_once(&key, &partner.id, format)
             }
             Self::List { partner, format } => {
-                let mut connection = db.read().await?;
-                let mut keys = store::api_keys(&mut connection).await?;
+                let (db, now) = context.db().await?;
+                let mut connection = db.snapshot().await?;
+                let mut keys = key_store::api_keys(&mut connection).await?;
                 if let Some(partner) = partner {
                     let partner = admin::find_partner(&mut connection, &partner, now).await?;
                     keys.retain(|key| key.partner == partner.id);
                 }
-                list(&keys, now, format)
+                list::print(&keys, now, format)
             }
+            Self::Rotate { id, overlap, format } => {
+                let (id, overlap) = (admin::key_id(&id)?, duration(&overlap)?);
+                let (db, now) = context.db().await?;
+                let mut transaction = db.begin().await?;
+                let key = admin::rotate_key(&mut transaction, &id, overlap, now, &mut context.rng).await?;
+                let rotated = key_store::api_key_by_id(&mut transaction, &id).await?.context("the key is gone")?;
+                transaction.commit().await?;
+                context.refresh().await;
+                shown_once(&key, &rotated.partner, format)
+            }
+            Self::Suspend { id } => suspend(&context, &id, true).await,
+            Self::Resume { id } => suspend(&context, &id, false).await,
             Self::Revoke { id } => {
-                let id = admin::key_id(&id);
+                let id = admin::key_id(&id)?;
+                let (db, now) = context.db().await?;
                 let mut transaction = db.begin().await?;
                 admin::revoke_key(&mut transaction, &id, now).await?;
                 transaction.commit().await?;
@@ -79,51 +112,25 @@ impl Key {
     }
 }
 
-fn instant(text: &str) -> anyhow::Result<Micros> {
-    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
-        return Ok(instant.into());
-    }
-    anyhow::ensure!(text.len() <= 10, "\"{text}\" has no time zone: write for example 2027-01-31T12:00:00Z");
-    let day: Date = text.parse().with_context(|| format!("\"{text}\" is no date: write for example 2027-01-31"))?;
-    Ok(day.to_zoned(TimeZone::UTC)?.timestamp().into())
-}
-
-fn state(key: &ApiKey, now: Micros) -> &'static str {
-    match (key.revoked_at, key.expires_at) {
-        (Some(_), _) => "revoked",
-        (None, Some(at)) if at <= now => "expired",
-        _ => "active",
+fn shown_once(key: &NewKey, partner: &PartnerId, format: Format) -> anyhow::Result<()> {
+    match format {
+        Format::Table => output::line(&key.text),
+        Format::Json => output::json(&json!({ "id": key.id, "key": key.text, "partner": partner })),
     }
 }
 
-fn list(keys: &[ApiKey], now: Micros, format: Format) -> anyhow::Result<()> {
-    let mode = |key: &ApiKey| match key.mode {
-        Mode::Live => "live",
-        Mode::Test => "test",
-    };
-    if format == Format::Json {
-        let view = |key: &ApiKey| {
-            json!({
-                "id": key.id,
-                "partner": key.partner,
-                "mode": mode(key),
-                "state": state(key, now),
-                "createdAt": key.created_at.to_string(),
-                "expiresAt": key.expires_at.map(|at| at.to_string()),
-                "revokedAt": key.revoked_at.map(|at| at.to_string()),
-            })
-        };
-        return output::json(&keys.iter().map(view).collect::<Vec<_>>());
-    }
-    let row = |key: &ApiKey| {
-        vec![
-            key.id.to_string(),
-            key.partner.to_string(),
-            mode(key).to_owned(),
-            state(key, now).to_owned(),
-            key.created_at.to_string(),
-            key.expires_at.map(|at| at.to_string()).unwrap_or_default(),
-        ]
-    };
-    output::table(&["key", "partner", "mode", "state", "created", "expires"], &[], keys.iter().map(row))
+async fn suspend(context: &Context, id: &str, suspended: bool) -> anyhow::Result<()> {
+    let id = admin::key_id(id)?;
+    let (db, now) = context.db().await?;
+    let mut transaction = db.begin().await?;
+    admin::set_key_suspended(&mut transaction, &id, suspended, now).await?;
+    transaction.commit().await?;
+    context.refresh().await;
+    output::line(&format!("{id} is {}", if suspended { "suspended" } else { "active" }))
+}
+
+fn duration(text: &str) -> anyhow::Result<Duration> {
+    humantime::parse_duration(text)
+        .ok()
+        .with_context(|| format!("\"{}\" is no duration: write for example 24h, 30m or 0s", text.escape_debug()))
 }

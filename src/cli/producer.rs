@@ -50,7 +50,7 @@ impl Producer {
             }
             Self::List { format } => list(&store::producers(&mut *db.read().await?).await?, format),
             Self::Revoke { id } => {
-                let id = admin::key_id(&id);
+                let id = admin::key_id(&id)?;
                 let mut transaction = db.begin().await?;
                 admin::revoke_producer(&mut transaction, &id, now).await?;
                 transaction.commit().await?;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::billing::plan;
 use crate::db::Db;
-use crate::directory::{Partner, Scope, admin, store};
+use crate::directory::{KeyTerms, Partner, Scope, admin, key_store, store};
 use crate::ids::PlanId;
 
 const PLANS: &str = include_str!("../../plans.example.toml");
@@ -47,7 +47,7 @@ pub async fn set_up(app: &App, db: &Db, example: &Example, rng: &mut StdRng) -> 
         partners.push(("Second Partner".to_owned(), "starter", Scope::default()));
     }
     let existing = store::partners(&mut transaction, now).await?;
-    let keys = store::api_keys(&mut transaction).await?;
+    let keys = key_store::api_keys(&mut transaction).await?;
     let mut ready = Vec::new();
     for (name, plan, scope) in partners {
         let partner = match existing.iter().find(|partner| partner.name == name) {
@@ -57,7 +57,7 @@ pub async fn set_up(app: &App, db: &Db, example: &Example, rng: &mut StdRng) -> 
         for old in keys.iter().filter(|key| key.partner == partner.id && key.revoked_at.is_none()) {
             admin::revoke_key(&mut transaction, &old.id, now).await?;
         }
-        let key = admin::issue_key(&mut transaction, &partner.id, None, now, rng).await?;
+        let key = admin::issue_key(&mut transaction, &partner.id, KeyTerms::default(), now, rng).await?;
         ready.push(Ready { partner, key: key.text });
     }
     transaction.commit().await?;

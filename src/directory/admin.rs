@@ -1,6 +1,8 @@
 //! What operators do to the control plane. Each function checks, changes and announces within the caller's transaction, and
 //! refuses in one sentence that names the mend.
 
+mod api_key;
+
 use anyhow::{Context, bail, ensure};
 use jiff::tz::TimeZone;
 use rand::Rng;
@@ -8,13 +10,14 @@ use sqlx::AnyConnection;
 
 use super::Scope;
 use super::key::{self, Kind, NewKey};
-use super::store::{self, ApiKey, Partner, ProducerKey};
+use super::store::{self, Partner, ProducerKey};
 use crate::billing::plan::Plan;
 use crate::billing::store as plans;
 use crate::clock::Micros;
 use crate::event::producer::Producer;
 use crate::ids::{KeyId, PartnerId, PlanId, SubscriptionId};
-use crate::metering::Mode;
+
+pub use api_key::{issue_key, key_id, revoke_key, rotate_key, set_key_suspended};
 
 /// What applying a plan does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,43 +96,6 @@ pub async fn find_partner(connection: &mut AnyConnection, text: &str, now: Micro
 /// Suspends or resumes a partner.
 pub async fn set_suspended(connection: &mut AnyConnection, partner: &PartnerId, suspended: bool) -> anyhow::Result<()> {
     ensure!(store::set_suspended(connection, partner, suspended).await?, "there is no partner \"{partner}\"");
-    store::changed(connection).await
-}
-
-/// Issues an API key; its text is in the answer and nowhere else.
-pub async fn issue_key(
-    connection: &mut AnyConnection,
-    partner: &PartnerId,
-    expires_at: Option<Micros>,
-    now: Micros,
-    rng: &mut (impl Rng + Send),
-) -> anyhow::Result<NewKey> {
-    if let Some(expires_at) = expires_at {
-        ensure!(expires_at > now, "a key that expires at {expires_at} would be of no use: give an instant in the future");
-    }
-    let made = key::generate(Kind::Live, rng);
-    let stored = ApiKey {
-        id: made.id.clone(),
-        partner: partner.clone(),
-        mode: Mode::Live,
-        hash: made.hash,
-        expires_at,
-        revoked_at: None,
-        created_at: now,
-    };
-    store::insert_api_key(connection, &stored).await?;
-    store::changed(connection).await?;
-    Ok(made)
-}
-
-/// The id of a key, given as id or as the whole key: that is what one has at hand when it leaked.
-pub fn key_id(text: &str) -> KeyId {
-    key::parse(text).map_or_else(|| text.into(), |presented| presented.id.into())
-}
-
-/// Revokes an API key.
-pub async fn revoke_key(connection: &mut AnyConnection, id: &KeyId, now: Micros) -> anyhow::Result<()> {
-    ensure!(store::revoke_api_key(connection, id, now).await?, "there is no key \"{id}\": see tollgate key list");
     store::changed(connection).await
 }
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::ids::KeyId;
+use crate::metering::Mode;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const ID: usize = 10;
@@ -29,6 +30,14 @@ pub enum Kind {
 
 impl Kind {
     const ALL: [Self; 3] = [Self::Live, Self::Test, Self::Producer];
+
+    /// The kind of an API key in `mode`.
+    pub fn of(mode: Mode) -> Self {
+        match mode {
+            Mode::Live => Self::Live,
+            Mode::Test => Self::Test,
+        }
+    }
 
     fn prefix(self) -> &'static str {
         match self {
@@ -65,11 +74,25 @@ pub struct NewKey {
 
 /// Makes a key.
 pub fn generate(kind: Kind, rng: &mut impl Rng) -> NewKey {
-    let mut draw = |length: usize| -> String { (0..length).map(|_| char::from(BASE62[rng.random_range(0..62)])).collect() };
-    let (id, secret) = (draw(ID), draw(SECRET));
+    let id = draw(ID, rng).into();
+    another(kind, id, rng)
+}
+
+/// Makes another secret for a key that there is.
+pub fn another(kind: Kind, id: KeyId, rng: &mut impl Rng) -> NewKey {
+    let secret = draw(SECRET, rng);
     let mut text = format!("{}{id}{secret}", kind.prefix());
     text.push_str(&checksum(&text));
-    NewKey { text, id: id.into(), hash: SecretHash::of(&secret) }
+    NewKey { text, id, hash: SecretHash::of(&secret) }
+}
+
+fn draw(length: usize, rng: &mut impl Rng) -> String {
+    (0..length).map(|_| char::from(BASE62[rng.random_range(0..62)])).collect()
+}
+
+/// Whether a text could be a key's public id. What cannot may hold a secret, and is not to be repeated in a message.
+pub fn is_id(text: &str) -> bool {
+    (1..=ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Takes a key apart. None when it is no key, or mistyped.
@@ -94,15 +117,25 @@ fn checksum(text: &str) -> String {
 }
 
 impl Presented<'_> {
+    /// Of its secret: worked out once, compared with each that may be presented.
+    pub fn hash(&self) -> SecretHash {
+        SecretHash::of(self.secret)
+    }
+
     /// Whether its secret is the one behind `hash`, in constant time.
     pub fn matches(&self, hash: &SecretHash) -> bool {
-        SecretHash::of(self.secret).0.ct_eq(&hash.0).into()
+        self.hash().is(hash)
     }
 }
 
 impl SecretHash {
     fn of(secret: &str) -> Self {
         Self(Sha256::digest(secret.as_bytes()).into())
+    }
+
+    /// Whether both are of one secret, in constant time.
+    pub fn is(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
     }
 
     /// As it is stored.
@@ -142,6 +175,24 @@ mod tests {
             assert!(presented.matches(&stored));
             let other = generate(kind, &mut rand_chacha::ChaCha8Rng::seed_from_u64(8));
             assert!(!parse(&other.text).unwrap().matches(&stored));
+        }
+    }
+
+    #[test]
+    fn another_secret_of_a_key_keeps_its_id_and_kind() {
+        let first = key(Kind::Test);
+        let second = another(Kind::Test, first.id.clone(), &mut rand_chacha::ChaCha8Rng::seed_from_u64(9));
+        let presented = parse(&second.text).unwrap();
+        assert!(presented.kind == Kind::Test && presented.id == first.id.as_str());
+        assert!(presented.matches(&second.hash) && !presented.matches(&first.hash));
+    }
+
+    #[test]
+    fn what_may_hold_a_secret_is_no_id() {
+        let made = key(Kind::Live);
+        assert!(is_id(made.id.as_str()) && is_id("abc"));
+        for text in [made.text.as_str(), &made.text[8..], "", "a b", "a\nb", "tg_live_"] {
+            assert!(!is_id(text), "{text}");
         }
     }
 

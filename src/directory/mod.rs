@@ -3,11 +3,13 @@
 
 pub mod admin;
 pub mod key;
-
+pub mod key_store;
 mod picture;
 mod scope;
 pub mod store;
+pub mod terms;
 
 pub use picture::{Account, Credential, Directory, Picture, ProducerCredential};
 pub use scope::Scope;
 pub use store::Partner;
+pub use terms::{KeyBudget, KeyRate, KeyTerms};

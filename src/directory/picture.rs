@@ -3,23 +3,27 @@
 //! It is looked for changes every `gate.directory_poll`; past `gate.directory_stale_max` without an answer from the
 //! database it no longer counts as good.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::key::SecretHash;
+use super::key_store::{self, ApiKey};
 use super::store::{self, Partner};
+use super::terms::{KeyBudget, KeyTerms};
 use crate::billing::plan::{Plan, Rate};
 use crate::billing::store as plans;
 use crate::clock::{Clock, Micros};
 use crate::db::{ANSWER_TIMEOUT, Db, within};
 use crate::event::producer::Producer;
 use crate::ids::KeyId;
-use crate::metering::{Mode, Terms};
+use crate::metering::{Mode, Product, Terms};
 
 /// A partner and the plan version that it is on.
 #[derive(Debug)]
@@ -35,32 +39,43 @@ pub struct Account {
 pub struct Credential {
     /// The public part.
     pub id: KeyId,
-    /// Of its secret.
-    pub hash: SecretHash,
+    /// Any of them opens it, each until its end.
+    pub secrets: Arc<[(SecretHash, Option<Micros>)]>,
     /// Whether its answers are billed.
     pub mode: Mode,
+    /// Of what the plan sells, this alone; none: all of it.
+    pub products: Option<BTreeSet<Product>>,
+    /// It is good from there alone; empty: from anywhere.
+    pub addresses: Arc<[IpNet]>,
+    /// Limits of its own, in addition to its partner's.
+    pub budget: Option<KeyBudget>,
+    /// It is not good until it is resumed.
+    pub suspended: bool,
     /// It is no longer good from then on.
     pub expires_at: Option<Micros>,
     /// It was revoked.
     pub revoked: bool,
     /// Whose.
     pub account: Arc<Account>,
+    /// When it was last let in, in microseconds; zero: never. Shared with the pictures before and after this one.
+    pub used: Arc<AtomicI64>,
 }
 
 impl Credential {
     /// What a request with it may read.
     pub fn terms(&self, plan: &Plan) -> Terms {
-        plan.terms()
+        let of_the_key = |product| self.products.as_ref().is_none_or(|products| products.contains(&product));
+        plan.terms().only(of_the_key)
     }
 
     /// Its own rate, beside the partner's.
     pub fn rate(&self) -> Option<Rate> {
-        None
+        self.budget?.rate
     }
 
     /// Its own units a month, beside the plan's.
     pub fn quota_units(&self) -> Option<u64> {
-        None
+        self.budget?.quota_units
     }
 }
 
@@ -78,22 +93,28 @@ pub struct ProducerCredential {
 /// The control plane at one version.
 pub struct Picture {
     version: i64,
-    keys: HashMap<KeyId, Credential>,
+    keys: HashMap<KeyId, Arc<Credential>>,
     producers: HashMap<KeyId, ProducerCredential>,
 }
 
 impl Picture {
     /// The API key of a public id.
-    pub fn key(&self, id: &str) -> Option<&Credential> {
-        self.keys.get(&KeyId::from(id))
+    pub fn key(&self, id: &str) -> Option<&Arc<Credential>> {
+        self.keys.get(id)
+    }
+
+    /// All API keys.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<Credential>> {
+        self.keys.values()
     }
 
     /// The producer key of a public id.
     pub fn producer(&self, id: &str) -> Option<&ProducerCredential> {
-        self.producers.get(&KeyId::from(id))
+        self.producers.get(id)
     }
 
-    async fn read(db: &Db) -> anyhow::Result<Self> {
+    /// What `before` knows of the keys' uses is carried over: the database hears of them later.
+    async fn read(db: &Db, before: Option<&Self>) -> anyhow::Result<Self> {
         // By the database's clock, which is the one that subscriptions begin by.
         let now = db.now().await?;
         let mut connection = db.snapshot().await?;
@@ -110,10 +131,13 @@ impl Picture {
             })
             .collect();
         let mut keys = HashMap::new();
-        for key in store::api_keys(&mut connection).await? {
+        for key in key_store::api_keys(&mut connection).await? {
             let account = accounts.get(&key.partner).with_context(|| format!("the key {} has no partner", key.id))?.clone();
-            let (id, hash, mode, expires_at) = (key.id.clone(), key.hash, key.mode, key.expires_at);
-            keys.insert(key.id, Credential { id, hash, mode, expires_at, revoked: key.revoked_at.is_some(), account });
+            let used = match before.and_then(|before| before.key(key.id.as_str())) {
+                Some(known) => known.used.clone(),
+                None => Arc::new(AtomicI64::new(key.last_used_at.unwrap_or_default().0)),
+            };
+            keys.insert(key.id.clone(), Arc::new(credential(key, account, used)));
         }
         let producers = store::producers(&mut connection).await?;
         let producers = producers
@@ -127,9 +151,28 @@ impl Picture {
     }
 }
 
+fn credential(key: ApiKey, account: Arc<Account>, used: Arc<AtomicI64>) -> Credential {
+    let KeyTerms { mode, expires_at, products, addresses, budget } = key.terms;
+    Credential {
+        id: key.id,
+        secrets: key.secrets.iter().map(|secret| (secret.hash, secret.ends_at)).collect(),
+        mode,
+        products,
+        addresses: addresses.into(),
+        budget,
+        suspended: key.suspended,
+        expires_at,
+        revoked: key.revoked_at.is_some(),
+        account,
+        used,
+    }
+}
+
 /// The newest picture, kept up to date.
 pub struct Directory {
     picture: ArcSwap<Picture>,
+    /// One reader at a time: a slow one must not put an older picture over a newer, nor two draw up a key's uses apart.
+    reading: tokio::sync::Mutex<()>,
     confirmed: ArcSwap<Micros>,
     stale_max: Duration,
     clock: Clock,
@@ -140,8 +183,9 @@ impl Directory {
     /// Reads the control plane.
     pub async fn open(db: Db, clock: Clock, stale_max: Duration) -> anyhow::Result<Self> {
         let now = clock.now();
-        let picture = Picture::read(&db).await.context("the control plane cannot be read")?;
-        Ok(Self { picture: ArcSwap::from_pointee(picture), confirmed: ArcSwap::from_pointee(now), stale_max, clock, db })
+        let picture = Picture::read(&db, None).await.context("the control plane cannot be read")?;
+        let (picture, confirmed) = (ArcSwap::from_pointee(picture), ArcSwap::from_pointee(now));
+        Ok(Self { picture, reading: tokio::sync::Mutex::new(()), confirmed, stale_max, clock, db })
     }
 
     /// The newest picture; none when the database has not confirmed it for too long.
@@ -156,17 +200,18 @@ impl Directory {
 
     /// Looks for a change, and reads the control plane anew when there is one.
     pub async fn refresh(&self) -> anyhow::Result<()> {
-        let asked = self.clock.now();
         within(ANSWER_TIMEOUT, async {
+            let _alone = self.reading.lock().await;
+            let asked = self.clock.now();
             let version = store::version(&mut *self.db.read().await?).await?;
-            if version != self.picture.load().version {
-                self.picture.store(Arc::new(Picture::read(&self.db).await?));
+            let before = self.picture.load_full();
+            if version != before.version {
+                self.picture.store(Arc::new(Picture::read(&self.db, Some(&before)).await?));
             }
+            self.confirmed.store(Arc::new(asked));
             Ok(())
         })
-        .await?;
-        self.confirmed.store(Arc::new(asked));
-        Ok(())
+        .await
     }
 
     /// Refreshes until `stop` says so.

@@ -1,4 +1,4 @@
-//! Partners, subscriptions, keys and producers in the database.
+//! Partners, subscriptions and producers in the database; API keys have a file of their own.
 
 use anyhow::Context;
 use sqlx::any::AnyRow;
@@ -9,7 +9,6 @@ use super::key::SecretHash;
 use crate::clock::Micros;
 use crate::event::producer::Producer;
 use crate::ids::{KeyId, PartnerId, PlanId, SubscriptionId};
-use crate::metering::Mode;
 
 /// Who queries and pays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,25 +27,6 @@ pub struct Partner {
     pub created_at: Micros,
     /// The plan version that it is subscribed to now.
     pub plan: Option<(PlanId, i64)>,
-}
-
-/// An API key, without its secret.
-#[derive(Clone)]
-pub struct ApiKey {
-    /// The public part.
-    pub id: KeyId,
-    /// Whose.
-    pub partner: PartnerId,
-    /// Whether its answers are billed.
-    pub mode: Mode,
-    /// Of its secret.
-    pub hash: SecretHash,
-    /// It is no longer good from then on.
-    pub expires_at: Option<Micros>,
-    /// It was revoked then.
-    pub revoked_at: Option<Micros>,
-    /// It was issued then.
-    pub created_at: Micros,
 }
 
 /// A producer key, without its secret.
@@ -149,60 +129,8 @@ pub async fn insert_subscription(
     Ok(())
 }
 
-/// All API keys, by the time they were issued.
-pub async fn api_keys(connection: &mut AnyConnection) -> anyhow::Result<Vec<ApiKey>> {
-    let rows = sqlx::query(
-        "select id, partner_id, mode, secret_sha256, expires_at, revoked_at, created_at from api_key order by created_at, id",
-    )
-    .fetch_all(connection)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let mode: String = row.try_get(2)?;
-            Ok(ApiKey {
-                id: row.try_get::<String, _>(0)?.into(),
-                partner: row.try_get::<String, _>(1)?.into(),
-                mode: if mode == "test" { Mode::Test } else { Mode::Live },
-                hash: hash(row, 3)?,
-                expires_at: row.try_get::<Option<i64>, _>(4)?.map(Micros),
-                revoked_at: row.try_get::<Option<i64>, _>(5)?.map(Micros),
-                created_at: Micros(row.try_get(6)?),
-            })
-        })
-        .collect()
-}
-
 fn hash(row: &AnyRow, column: usize) -> anyhow::Result<SecretHash> {
     SecretHash::from_hex(&row.try_get::<String, _>(column)?).context("a key's hash cannot be read")
-}
-
-/// Stores an API key.
-pub async fn insert_api_key(connection: &mut AnyConnection, key: &ApiKey) -> anyhow::Result<()> {
-    sqlx::query(
-        "insert into api_key (id, partner_id, mode, secret_sha256, expires_at, created_at) values ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(key.id.as_str())
-    .bind(key.partner.as_str())
-    .bind(match key.mode {
-        Mode::Live => "live",
-        Mode::Test => "test",
-    })
-    .bind(key.hash.to_hex())
-    .bind(key.expires_at.map(|at| at.0))
-    .bind(key.created_at.0)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Revokes an API key; once revoked, it stays as it is. False for an unknown one.
-pub async fn revoke_api_key(connection: &mut AnyConnection, id: &KeyId, now: Micros) -> anyhow::Result<bool> {
-    let updated = sqlx::query("update api_key set revoked_at = coalesce(revoked_at, $1) where id = $2")
-        .bind(now.0)
-        .bind(id.as_str())
-        .execute(connection)
-        .await?;
-    Ok(updated.rows_affected() == 1)
 }
 
 /// All producer keys, by the time they were issued.

@@ -133,8 +133,8 @@ impl Gate {
         let Incoming { method, address, headers, query_string, body } = incoming;
         let step = Instant::now();
         let now = self.clock.now();
-        let credential = match authenticate::partner(&self.directory, headers, now) {
-            Ok(credential) => Arc::new(credential),
+        let credential = match authenticate::partner(&self.directory, headers, address, now) {
+            Ok(credential) => credential,
             Err(refusal) => return Err(self.shield.judge(address, refusal).await.into()),
         };
         let caller =

@@ -18,6 +18,16 @@ pub enum Mode {
     Test,
 }
 
+impl Mode {
+    /// As the database and listings name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Test => "test",
+        }
+    }
+}
+
 /// What one answer used. JSON in the journal, so that evidence can be read without Tollgate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

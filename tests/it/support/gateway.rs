@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use tollgate::config::Settings;
-use tollgate::directory::{Scope, admin};
+use tollgate::directory::{KeyTerms, Scope, admin};
 use tollgate::ids::{KeyId, PlanId};
 use tollgate::serve::{self, Running};
 
@@ -101,7 +101,7 @@ impl Gateway {
         let mut transaction = self.running.db().begin().await.unwrap();
         let scope = Scope::parse(scope.iter().copied()).unwrap();
         let partner = admin::create_partner(&mut transaction, name, &PlanId::from(plan), scope, now, &mut rng).await.unwrap();
-        let key = admin::issue_key(&mut transaction, &partner.id, None, now, &mut rng).await.unwrap();
+        let key = admin::issue_key(&mut transaction, &partner.id, KeyTerms::default(), now, &mut rng).await.unwrap();
         transaction.commit().await.unwrap();
         self.running.app.directory.refresh().await.unwrap();
         Partner { key: key.text, key_id: key.id }
