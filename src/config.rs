@@ -134,6 +134,8 @@ pub struct Gate {
     pub directory_poll: Duration,
     #[serde(deserialize_with = "duration")]
     pub directory_stale_max: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub last_used_every: Duration,
     pub introspection: Introspection,
     pub suggestions: bool,
     pub answer_fields_max: u64,
@@ -250,6 +252,7 @@ impl Settings {
             ("server.execution_timeout", self.server.execution_timeout),
             ("gate.shield_interval", self.gate.shield_interval),
             ("gate.directory_poll", self.gate.directory_poll),
+            ("gate.last_used_every", self.gate.last_used_every),
         ] {
             ensure!(!value.is_zero(), "the setting {name} is zero, but must be a duration such as \"1s\"");
         }
@@ -341,6 +344,7 @@ mod tests {
             ("[events]\nurl = \"kafka://b1\"", &["events.url", "embedded"]),
             ("[journal]\ndurability = \"maybe\"", &["journal.durability", "fsync"]),
             ("[dedup]\nwindow = \"soon\"", &["dedup.window", "no duration"]),
+            ("[gate]\nlast_used_every = \"0s\"", &["gate.last_used_every", "is zero"]),
             ("[database]\nurl = \"mysql://x\"", &["database.url", "sqlite://"]),
             ("[server", &["not TOML"]),
         ] {

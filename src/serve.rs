@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::data_dir::DataDir;
 use crate::db::Db;
-use crate::directory::Directory;
+use crate::directory::{Directory, LastUsed};
 use crate::engine::Engine;
 use crate::gate::Gate;
 use crate::gate::admit::House;
@@ -74,6 +74,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
 
     let engine = Arc::new(Engine::open(&settings, &data_dir, clock.clone(), metrics.clone()).await?);
     let directory = Arc::new(Directory::open(db.clone(), clock.clone(), settings.gate.directory_stale_max).await?);
+    let last_used = LastUsed::new(directory.clone(), db.clone());
     let journal = Arc::new(open_journal(&settings, &data_dir, &db, &clock).await?);
     let (ship_now, ship_asked) = watch::channel(0);
     let (shipper, shipped) =
@@ -137,6 +138,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
             let (directory, poll, stop) = (directory.clone(), app.settings.gate.directory_poll, working.clone());
             async move { directory.follow(poll, stop).await }
         }),
+        tokio::spawn(last_used.run(app.settings.gate.last_used_every, working.clone())),
         tokio::spawn(every(app.settings.features.snapshot_every, working.clone(), {
             let engine = engine.clone();
             move || checkpoint(engine.clone())

@@ -193,6 +193,11 @@ impl Directory {
         (self.age(now) <= self.stale_max).then(|| self.picture.load())
     }
 
+    /// The newest picture, however old it is.
+    pub(super) fn newest(&self) -> Arc<Picture> {
+        self.picture.load_full()
+    }
+
     /// How long ago the database confirmed the picture.
     pub fn age(&self, now: Micros) -> Duration {
         now.since(**self.confirmed.load())
