@@ -14,6 +14,7 @@ mod freshness;
 mod gateway;
 mod hostile;
 mod ingest;
+mod keys;
 mod kill;
 mod over_http;
 mod retail;
