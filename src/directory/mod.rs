@@ -14,4 +14,4 @@ pub use last_used::LastUsed;
 pub use picture::{Account, Credential, Directory, Picture, ProducerCredential};
 pub use scope::Scope;
 pub use store::Partner;
-pub use terms::{KeyBudget, KeyRate, KeyTerms};
+pub use terms::{KeyBudget, KeyTerms};

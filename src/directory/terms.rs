@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
+use crate::billing::plan::Rate;
 use crate::clock::Micros;
 use crate::metering::{Mode, Product};
 
@@ -38,20 +39,10 @@ pub struct KeyTerms {
 pub struct KeyBudget {
     /// How fast.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<KeyRate>,
+    pub rate: Option<Rate>,
     /// Units a billing month; those of live keys count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota_units: Option<u64>,
-}
-
-/// How fast a key may ask: a steady rate, and a burst on top of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyRate {
-    /// Units a second.
-    pub units_per_second: u32,
-    /// Units at once, after a pause.
-    pub burst: u32,
 }
 
 impl Default for KeyTerms {
@@ -155,7 +146,7 @@ mod tests {
     }
 
     fn budget(units_per_second: u32, burst: u32, quota_units: u64) -> KeyTerms {
-        let rate = Some(KeyRate { units_per_second, burst });
+        let rate = Some(Rate { units_per_second, burst });
         KeyTerms { budget: Some(KeyBudget { rate, quota_units: Some(quota_units) }), ..KeyTerms::default() }
     }
 

@@ -4,9 +4,10 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::super::output::{self, Format};
+use crate::billing::plan::Rate;
 use crate::clock::Micros;
+use crate::directory::KeyTerms;
 use crate::directory::key_store::{ApiKey, Secret};
-use crate::directory::{KeyRate, KeyTerms};
 
 pub(super) fn print(keys: &[ApiKey], now: Micros, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
@@ -18,7 +19,7 @@ pub(super) fn print(keys: &[ApiKey], now: Micros, format: Format) -> anyhow::Res
 
 fn whole(key: &ApiKey, now: Micros) -> Value {
     let text = |at: Option<Micros>| at.map(|at| at.to_string());
-    let rate = |rate: KeyRate| json!({ "unitsPerSecond": rate.units_per_second, "burst": rate.burst });
+    let rate = |rate: Rate| json!({ "unitsPerSecond": rate.units_per_second, "burst": rate.burst });
     let secret = |secret: &Secret| json!({ "createdAt": secret.created_at.to_string(), "endsAt": text(secret.ends_at) });
     let KeyTerms { mode, expires_at, products, addresses, budget } = &key.terms;
     json!({
@@ -83,7 +84,7 @@ mod tests {
         let terms = KeyTerms {
             products: terms::products(["pricing", "inventory"]).unwrap(),
             addresses: ["10.0.0.0/8", "203.0.113.9"].map(|text| terms::network(text).unwrap()).to_vec(),
-            budget: Some(KeyBudget { rate: Some(KeyRate { units_per_second: 5, burst: 10 }), quota_units: Some(1000) }),
+            budget: Some(KeyBudget { rate: Some(Rate { units_per_second: 5, burst: 10 }), quota_units: Some(1000) }),
             ..KeyTerms::default()
         };
         let expected = "inventory pricing, from 10.0.0.0/8 203.0.113.9, 5 units/s burst 10, 1000 units/month";

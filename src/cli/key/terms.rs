@@ -5,8 +5,9 @@ use clap::{Args, ValueEnum};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use crate::billing::plan::Rate;
 use crate::clock::Micros;
-use crate::directory::{KeyBudget, KeyRate, KeyTerms, terms};
+use crate::directory::{KeyBudget, KeyTerms, terms};
 use crate::metering;
 
 #[derive(Args)]
@@ -46,7 +47,7 @@ enum Mode {
 impl Terms {
     pub(super) fn read(&self) -> anyhow::Result<KeyTerms> {
         let rate = match (self.units_per_second, self.burst) {
-            (Some(units_per_second), Some(burst)) => Some(KeyRate { units_per_second, burst }),
+            (Some(units_per_second), Some(burst)) => Some(Rate { units_per_second, burst }),
             (None, None) => None,
             (Some(_), None) => bail!("--units-per-second goes with --burst: give both, or none"),
             (None, Some(_)) => bail!("--burst goes with --units-per-second: give both, or none"),
