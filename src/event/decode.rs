@@ -125,8 +125,8 @@ struct Envelope<'a> {
 pub fn decode(bytes: &[u8], appended: Micros) -> Result<Event, Invalid> {
     let text = std::str::from_utf8(bytes).map_err(|_| Invalid("the event is not UTF-8".into()))?;
     let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => Invalid(format!("the event is no CloudEvent: {error}")),
-        _ => Invalid(format!("the event is not JSON: {error}")),
+        serde_json::error::Category::Data => Invalid(format!("the event is no CloudEvent: {}", told(&error))),
+        _ => Invalid(format!("the event is not JSON: {}", told(&error))),
     })?;
     if envelope.specversion != "1.0" {
         return Err(Invalid(format!("specversion is \"{}\", but must be \"1.0\"", short(&envelope.specversion))));
@@ -285,7 +285,18 @@ fn body(kind: &str, data: &RawValue, subject: &str) -> Result<Body, Invalid> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(kind: &str, data: &'a RawValue) -> Result<T, Invalid> {
-    serde_json::from_str(data.get()).map_err(|error| Invalid(format!("data of {kind}: {error}")))
+    serde_json::from_str(data.get()).map_err(|error| Invalid(format!("data of {kind}: {}", told(&error))))
+}
+
+/// Without the middle of a long one: serde repeats the value that it did not expect, however long, and then says what it did.
+fn told(error: &serde_json::Error) -> String {
+    const END_CHARS: usize = 120;
+    let text = error.to_string();
+    let middle = text.char_indices().nth(END_CHARS).zip(text.char_indices().nth_back(END_CHARS));
+    match middle {
+        Some(((head, _), (tail, _))) if head < tail => format!("{} … {}", &text[..head], &text[tail..]),
+        _ => text,
+    }
 }
 
 fn named(field: &str, value: String, bytes_max: usize) -> Result<String, Invalid> {
@@ -308,10 +319,12 @@ fn instant(field: &str, text: &str) -> Result<Micros, Invalid> {
 }
 
 fn price(field: &str, text: &str) -> Result<Decimal, Invalid> {
-    // from_str_exact refuses what does not fit instead of rounding it; it also takes a leading plus, which we do not.
+    // from_str_exact refuses what does not fit instead of rounding it; it also takes signs, `1_000`, `.5` and `5.`, which we do not.
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     Decimal::from_str_exact(text)
         .ok()
-        .filter(|amount| !amount.is_sign_negative() && amount.scale() <= 12 && text.starts_with(|c: char| c.is_ascii_digit()))
+        .filter(|amount| digits(whole) && digits(fraction) && amount.scale() <= 12)
         .ok_or_else(|| Invalid(format!("{field} is \"{}\", but must be a decimal of at least 0 such as \"12.50\"", short(text))))
 }
 
@@ -365,6 +378,10 @@ mod tests {
             (count("99999999999999999999"), "data of inventory.counted"),
             (amount("\"-1\""), "data.amount"),
             (amount("\"1e3\""), "data.amount"),
+            (amount("\"1_000\""), "data.amount"),
+            (amount("\"1.\""), "data.amount"),
+            (amount("\".5\""), "data.amount"),
+            (amount("\"+1\""), "data.amount"),
             (amount("12.5"), "data of price.set"),
             (amount("\"0.0000000000001\""), "data.amount"),
             (event("price.set", r#"{"sku":"P1","market":"M","currency":"EUX","amount":"1"}"#), "data.currency"),
@@ -379,6 +396,20 @@ mod tests {
         ] {
             let found = reason(&text);
             assert!(found.contains(words) && !found.contains('\n'), "{text}\ngave: {found}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_short() {
+        let long = "é\n".repeat(2_000).replace('\n', "\\n");
+        for text in [
+            event("inventory.counted", &format!(r#"{{"sku":"P1","location":"L","onHand":"{long}","reserved":0}}"#)),
+            event("journey.recorded", &format!(r#"{{"visitor":"P1","action":"view","dimensions":"{long}"}}"#)),
+            format!("\"{long}\""),
+        ] {
+            let found = reason(&text);
+            assert!(found.len() < 600 && !found.contains('\n'), "{found}");
+            assert!(found.contains("invalid type: string") && found.contains(", expected ") && found.contains(" … "), "{found}");
         }
     }
 }
