@@ -6,6 +6,7 @@ mod support;
 
 mod bad_input;
 mod commands;
+mod corpus;
 mod demo;
 mod event_log;
 mod exactly_once;
