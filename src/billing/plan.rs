@@ -174,13 +174,13 @@ impl Plan {
         ensure!(!self.name.trim().is_empty() && self.name.len() <= 200, "the plan \"{id}\" needs a name of 1 to 200 bytes");
         ensure!(!self.products.is_empty(), "the plan \"{id}\" sells no product: name some in products = [\"inventory\", …]");
         ensure!(
-            (1..=1_000_000).contains(&self.rate.units_per_second),
-            "the plan \"{id}\" has rate.units_per_second = {}: give 1 to 1000000",
+            (1..=100_000_000).contains(&self.rate.units_per_second),
+            "the plan \"{id}\" has rate.units_per_second = {}: give 1 to 100000000",
             self.rate.units_per_second
         );
         ensure!(
-            (1..=10_000_000).contains(&self.rate.burst),
-            "the plan \"{id}\" has rate.burst = {}: give 1 to 10000000",
+            (1..=1_000_000_000).contains(&self.rate.burst),
+            "the plan \"{id}\" has rate.burst = {}: give 1 to 1000000000",
             self.rate.burst
         );
         self.check_limits()?;
