@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes the committed corpus, fuzz/corpus. Names begin with what must become of an input; tests/it/corpus.rs holds them to it.
 
-operation: ran-, invalid- (past the check, then refused), refused- (by the check before the parser). Text, then 0xFF and the
-variables as JSON. event: taken-, refused- (all lines), mixed- (both).
+operation: ran-, invalid- (no GraphQL, not of the schema, wrong variables), refused- (too complex or too dear). Text, then 0xFF and
+the variables as JSON, operationName among them. event: taken-, refused- (all lines), mixed- (both).
 """
 import json
 import pathlib
@@ -61,7 +61,14 @@ def operations_that_run():
     op("ran-aliases", '{ a: product(sku: "1") { sku } b: product(sku: "2") { s: sku t: title } a: product(sku: "1") { brand } }')
     op("ran-fragments", 'query { product(sku: "1") { ...Details ... on Product { category } ... { supplier } } } fragment Details on Product { title brand ...Stock } fragment Stock on Product { inventory(location: "L") { onHand } }')
     op("ran-directives", 'query($yes: Boolean!, $no: Boolean = false) { viewer @include(if: $yes) { name @skip(if: $no) ...N @include(if: $yes) ... @skip(if: true) { plan } } } fragment N on Viewer { keyId }', {"yes": True})
-    op("ran-two-operations", "query A { viewer { name } } query B { viewer { plan } }")
+    op("ran-two-operations", "query A { viewer { name } } query B { viewer { plan } }", {"operationName": "B"})
+    op("ran-price-history", 'query($from: DateTime) { product(sku: "1") { priceHistory(market: "M", from: $from, to: "2026-12-01T00:00:00Z", first: 10) { validFrom currency amount listAmount } } }', {"from": "2026-11-01T00:00:00+01:00"})
+    op("ran-estimate", 'query($q: String!, $v: JSON) { estimateCost(query: $q, variables: $v) { requestedQueryCost byProduct { product units } admitted refusal } }', {"q": "query($s:[ID!]!){products(skus:$s){price(market:\"M\"){amount}}}", "v": {"s": ["1", "2"]}})
+    op("ran-estimate-literal-variables", '{ estimateCost(query: "{a}", variables: {a: [1, {b: null}], c: TRUE}) { admitted } }')
+    op("ran-a-hundred-skus", "query($s:[ID!]!){products(skus:$s){inventory(location:\"L\"){available} price(market:\"M\"){amount}}}", {"s": list(range(100))})
+    op("ran-everything-skipped", "query($no: Boolean!) { viewer { name @include(if: $no) } catalog @skip(if: $no) { nodes { ... @include(if: $no) { sku } } } }", {"no": False})
+    op("ran-conditions-on-fragments", "query($a: Boolean = true, $b: Boolean!) { viewer { ...F @skip(if: $a) ...F @include(if: $b) ... on Viewer @skip(if: $b) { name } } } fragment F on Viewer { name @skip(if: $a) @include(if: $b) plan }", {"b": True})
+    op("ran-nothing-asked-of-a-list", "{ products(skus: []) { sku } }")
     op("ran-introspection", INTROSPECTION)
     op("ran-introspection-type", '{ __type(name: "Product") { name fields { name args { name type { name kind ofType { name } } } } } }')
     op("ran-schema-and-data", '{ __schema { queryType { name } } viewer { name } }')
@@ -82,6 +89,10 @@ def operations_that_run():
 def operations_that_are_wrong():
     op("invalid-empty", "")
     op("invalid-no-graphql", "SELECT * FROM product")
+    op("invalid-several-operations-without-a-name", "query A { viewer { name } } query B { viewer { plan } }")
+    op("invalid-unknown-operation", "query A { viewer { name } }", {"operationName": "B"})
+    op("invalid-null-for-required", "query($s: [ID!]!) { products(skus: $s) { sku } }", {"s": ["a", None]})
+    op("invalid-fragments-on-typename", "{ __typename { ...F } } fragment F on String { x }")
     op("invalid-unclosed", "{ viewer { name ")
     op("invalid-closed-twice", "{ viewer { name } } }")
     op("invalid-unknown-field", "{ viewer { secret } }")
@@ -128,7 +139,21 @@ def operations_that_are_wrong():
     op("invalid-chain-below-the-bound", chain(11, 2, "x"))
 
 
+def introspected(depth):
+    return "{__type(name:\"__Type\"){" + "fields{type{ofType{ofType{ofType{" * depth + "name" + "}}}}}" * depth + "}}"
+
+
+def introspected_through_fragments(length):
+    inner = "...F{0} ofType{{...F{0} ofType{{...F{0} ofType{{...F{0}}}}}}}"
+    links = "".join(f"fragment F{n} on __Type{{fields{{type{{{inner.format(n + 1)}}}}}}}" for n in range(length))
+    return '{__type(name:"__Type"){...F0}}' + links + f"fragment F{length} on __Type{{name}}"
+
+
 def operations_that_hurt():
+    op("refused-introspection-in-circles", introspected_through_fragments(5))
+    op("refused-introspection-deep", introspected(6))
+    op("refused-too-many-units", "query($s:[ID!]!){" + "".join(f'a{n}:products(skus:$s){{inventory(location:"L"){{available}}}}' for n in range(50)) + "}", {"s": list(range(100))})
+    op("refused-page-too-large", '{catalog(first:2147483647){edges{node{priceHistory(market:"M",first:2147483647){amount}}}}}')
     op("refused-nested-lists", "{product(sku:" + "[" * 1700 + "1" + "]" * 1700 + "){sku}}")
     op("refused-nested-objects", "{product(sku:" + "{a:" * 1300 + "1" + "}" * 1300 + "){sku}}")
     op("refused-nested-selections", "{a" * 2000 + "x" + "}" * 2000)
