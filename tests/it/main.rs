@@ -7,6 +7,8 @@ mod support;
 mod bad_input;
 mod commands;
 mod corpus;
+mod cost;
+mod cost_oracle;
 mod demo;
 mod event_log;
 mod exactly_once;

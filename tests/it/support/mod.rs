@@ -1,16 +1,20 @@
 //! What tests stand on: a database of each kind, a gateway in this process or as a process of its own, clients, seeds.
 
+pub(crate) mod answer;
 mod command;
 mod database;
 mod events;
 mod gateway;
+pub(crate) mod operations;
+pub(crate) mod oracle;
 mod process;
+pub(crate) mod schema;
 mod seed;
 
 pub(crate) use command::tollgate;
 pub(crate) use database::{Database, Kind};
 pub(crate) use events::{adjusted, compensated, counted, event, price, upserted};
-pub(crate) use gateway::{Gateway, graphql};
+pub(crate) use gateway::{Gateway, Partner, graphql};
 pub(crate) use process::Process;
 pub(crate) use seed::{full, rng};
 
