@@ -16,7 +16,7 @@ use tollgate::clock::{Clock, Micros};
 use tollgate::config::Settings;
 use tollgate::data_dir::DataDir;
 use tollgate::engine::Engine;
-use tollgate::feature::{self, FeatureStore, Found, Read};
+use tollgate::feature::{self, FeatureStore, Found, Read, Wanted};
 
 // As the gateway has it.
 #[global_allocator]
@@ -102,7 +102,7 @@ impl Product {
     }
 
     async fn inventory(&self, location: String) -> Option<Inventory> {
-        let place = self.read.locations.iter().position(|read| *read == location)?;
+        let place = self.read.wanted.locations.iter().position(|read| *read == location)?;
         let level = self.found.stock.get(place).copied().flatten()?;
         Some(Inventory {
             location,
@@ -115,7 +115,7 @@ impl Product {
     }
 
     async fn price(&self, market: String) -> Option<Price> {
-        let place = self.read.markets.iter().position(|read| *read == market)?;
+        let place = self.read.wanted.markets.iter().position(|read| *read == market)?;
         let price = self.found.prices.get(place).copied().flatten()?;
         Some(Price {
             market,
@@ -144,7 +144,8 @@ impl Query {
 async fn read(ctx: &Context<'_>, skus: Vec<ID>) -> Result<Vec<Option<Product>>> {
     let locations = asked(ctx.look_ahead().field("inventory").selection_fields(), "location")?;
     let markets = asked(ctx.look_ahead().field("price").selection_fields(), "market")?;
-    let read = |sku: ID| Read { sku: sku.0, locations: locations.clone(), markets: markets.clone() };
+    let wanted = Arc::new(Wanted { locations, markets, ..Wanted::default() });
+    let read = |sku: ID| Read { sku: sku.0, wanted: wanted.clone() };
     let reads: Vec<Read> = skus.into_iter().map(read).collect();
     let features = ctx.data::<Features>()?;
     let now = features.clock.now();
