@@ -71,7 +71,7 @@ fn run(query: &str, mut variables: Map<String, Value>) -> Result<(), Refusal> {
     let body = json!({ "query": query, "operationName": name, "variables": variables }).to_string();
     let parameters = request::of_body(body.as_bytes())?;
     let variables = parameters.variables.unwrap_or_default();
-    let ready = DOCUMENTS.ready(&parameters.query, parameters.operation_name.as_deref(), variables, Method::Post)?;
+    let mut ready = DOCUMENTS.ready(&parameters.query, parameters.operation_name.as_deref(), variables, Method::Post)?;
     let terms = Terms::new(Product::ALL, [], |_: Weighted| 1);
     let (estimate, within) = ready.check(&terms, &RULES);
     within?;

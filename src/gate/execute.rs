@@ -18,7 +18,7 @@ pub struct Done {
 }
 
 /// Runs the operation. It is validated, and its variables are checked: what fails now is a field.
-pub async fn execute(schema: &Schema, ready: &Ready, asker: Asker, timeout: Duration) -> Result<Done, Refusal> {
+pub async fn execute(schema: &Schema, ready: &mut Ready, asker: Asker, timeout: Duration) -> Result<Done, Refusal> {
     let noted = Arc::new(Noted::default());
     let request = ready.request().data(asker).data(noted.clone());
     let mut response = tokio::time::timeout(timeout, schema.execute(request))

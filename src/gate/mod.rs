@@ -41,11 +41,11 @@ use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::error::{Code, Refusal};
 use crate::ids::RequestId;
-use crate::metering::Journal;
+use crate::metering::{Journal, Tally};
 use crate::operation::{Documents, Method, Ready};
 use crate::product::{Asker, Schema};
 use crate::segment::AppendError;
-use crate::telemetry::{Metrics, ProductLabel};
+use crate::telemetry::{Metrics, ProductLabel, Step};
 
 /// What the gate works with.
 pub struct Gate {
@@ -139,7 +139,7 @@ impl Gate {
         };
         let caller =
             Caller::new(credential, &self.house, now).ok_or_else(|| Refusal::new(Code::Forbidden, authenticate::NO_PLAN))?;
-        self.metrics.step("authenticate", step.elapsed());
+        self.metrics.step(Step::Authenticate, step.elapsed());
 
         let step = Instant::now();
         // The body first: a connection whose body was not read cannot be told 429, only closed.
@@ -157,27 +157,27 @@ impl Gate {
             Method::Get => request::of_query_string(query_string),
             Method::Post => request::of_body(&body),
         };
-        let ready = self.ready(parameters.map_err(refused)?, method).map_err(refused)?;
+        let mut ready = self.ready(parameters.map_err(refused)?, method).map_err(refused)?;
         let admitted = self.admit(&caller, &ready, &inside)?;
-        self.metrics.step("admit", step.elapsed());
+        self.metrics.step(Step::Admit, step.elapsed());
         let requested = admitted.estimate.units.total();
 
         let step = Instant::now();
         let Caller { credential, terms, rules, .. } = &caller;
         let asker = Asker { credential: credential.clone(), terms: *terms, rules: *rules, now, request: request.clone() };
-        let executed = execute::execute(&self.schema, &ready, asker, self.execution_timeout).await;
+        let executed = execute::execute(&self.schema, &mut ready, asker, self.execution_timeout).await;
         let done = executed.map_err(|refusal| self.refused(&caller, &inside, refusal, Some(requested)))?;
-        self.metrics.step("execute", step.elapsed());
+        self.metrics.step(Step::Execute, step.elapsed());
 
         let step = Instant::now();
         let settled = settle::settle(&ready, &caller.terms, &done);
-        self.metrics.step("settle", step.elapsed());
+        self.metrics.step(Step::Settle, step.elapsed());
 
         let step = Instant::now();
         self.journal(request, &caller, admitted, settled)
             .await
             .map_err(|refusal| self.refused(&caller, &inside, refusal, Some(requested)))?;
-        self.metrics.step("journal", step.elapsed());
+        self.metrics.step(Step::Journal, step.elapsed());
         tracing::debug!(
             request.id = %request,
             partner.id = %caller.credential.account.partner.id,
@@ -224,24 +224,46 @@ impl Gate {
         settled: settle::Settled,
     ) -> Result<(), Refusal> {
         let record = settle::record(request, &caller.credential, caller.now, &settled);
-        let (journal, metrics) = (self.journal.clone(), self.metrics.clone());
-        // On a task of its own: a client that goes away must not keep what becomes durable from being counted.
-        let journaled = tokio::spawn(async move {
-            journal.append(record).await?;
-            if let Some(reservation) = admitted.reservation {
-                reservation.settle(settled.billed);
-            }
-            metrics.journaled_records.inc();
-            for (product, units) in settled.billed.iter() {
-                metrics.units.get_or_create(&ProductLabel { product: product.as_str() }).inc_by(units);
-            }
-            Ok::<_, AppendError>(())
-        });
-        let journaled = journaled.await.map_err(anyhow::Error::from).and_then(|journaled| Ok(journaled?));
-        journaled.map_err(|error| {
+        let withheld = |error: AppendError| {
+            let error = anyhow::Error::from(error);
             tracing::error!(request.id = %request, error = format!("{error:#}"), "usage could not be journaled; the answer is withheld");
-            Refusal::unavailable("Usage cannot be recorded for now, so nothing is answered and nothing is billed. Try again.")
+            let what = "Usage cannot be recorded for now, so nothing is answered and nothing is billed. Try again.";
+            Refusal::unavailable(what)
+        };
+        let on_its_way = self.journal.append(record).await.map_err(withheld)?;
+        // A client that goes away from here on drops this future; what is on its way is counted all the same.
+        let entry = Entry { metrics: &self.metrics, reservation: admitted.reservation, billed: settled.billed };
+        on_its_way.durable().await.map(drop).map_err(|error| {
+            entry.withdraw();
+            withheld(error)
         })
+    }
+}
+
+/// What counts as used once it is dropped.
+struct Entry<'a> {
+    metrics: &'a Metrics,
+    reservation: Option<budget::Reservation>,
+    billed: Tally,
+}
+
+impl Entry<'_> {
+    /// Nothing was used after all.
+    fn withdraw(mut self) {
+        drop(self.reservation.take());
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            reservation.settle(self.billed);
+        }
+        self.metrics.journaled_records.inc();
+        for (product, units) in self.billed.iter() {
+            self.metrics.units.get_or_create(&ProductLabel { product: product.as_str() }).inc_by(units);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::record::UsageRecord;
 use crate::clock::{Clock, Micros};
 use crate::ids::ReplicaId;
-use crate::segment::{self, AppendError, Appender, Cursor, Encoder, Options, Reader};
+use crate::segment::{self, AppendError, Appender, Cursor, Encoder, OnItsWay, Options, Reader};
 
 const FIXED_BYTES: usize = 40;
 
@@ -142,10 +142,9 @@ impl Journal {
         Ok(Self { folder: folder.to_owned(), replica, epoch, appender })
     }
 
-    /// Durable when it returns, with its sequence.
-    pub async fn append(&self, record: UsageRecord) -> Result<u64, AppendError> {
-        let places = self.appender.append(vec![record]).await?;
-        places.first().copied().ok_or(AppendError::Closed)
+    /// Hands a record over: it is on its way when this returns, and durable when the answer has been waited for.
+    pub async fn append(&self, record: UsageRecord) -> Result<OnItsWay<u64>, AppendError> {
+        self.appender.begin(vec![record]).await
     }
 
     /// Whether a sync failed, so that nothing is taken any more.

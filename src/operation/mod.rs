@@ -223,9 +223,9 @@ impl Ready {
         self.variant.introspects
     }
 
-    /// For the engine: each response key once, without fragments and conditions.
-    pub fn request(&self) -> Request {
-        let mut request = Request::new(String::new()).variables(self.variables.clone());
+    /// For the engine, once: each response key once, without fragments and conditions.
+    pub fn request(&mut self) -> Request {
+        let mut request = Request::new(String::new()).variables(std::mem::take(&mut self.variables));
         request.set_parsed_query(self.variant.document.clone());
         request
     }

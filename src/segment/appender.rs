@@ -62,6 +62,16 @@ struct Request<E: Encoder> {
     done: oneshot::Sender<Result<Vec<E::Place>, AppendError>>,
 }
 
+/// Entries that were handed over.
+pub struct OnItsWay<P>(oneshot::Receiver<Result<Vec<P>, AppendError>>);
+
+impl<P> OnItsWay<P> {
+    /// Waits until they are durable.
+    pub async fn durable(self) -> Result<Vec<P>, AppendError> {
+        self.0.await.map_err(|_| AppendError::Closed)?
+    }
+}
+
 /// Appends to a folder of segments. Dropping it closes the file behind what was already asked for.
 pub struct Appender<E: Encoder> {
     requests: mpsc::Sender<Request<E>>,
@@ -142,9 +152,14 @@ impl<E: Encoder> Appender<E> {
 
     /// Durable when it returns. All entries lie next to each other, or none is there.
     pub async fn append(&self, entries: Vec<E::Entry>) -> Result<Vec<E::Place>, AppendError> {
+        self.begin(entries).await?.durable().await
+    }
+
+    /// Hands the entries over: when it returns they are on their way, whoever waits for them or not.
+    pub async fn begin(&self, entries: Vec<E::Entry>) -> Result<OnItsWay<E::Place>, AppendError> {
         let (done, answer) = oneshot::channel();
         self.requests.send(Request { entries, done }).await.map_err(|_| AppendError::Closed)?;
-        answer.await.map_err(|_| AppendError::Closed)?
+        Ok(OnItsWay(answer))
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {

@@ -16,6 +16,6 @@ mod appender;
 mod file;
 mod reader;
 
-pub use appender::{AppendError, Appender, Encoder, Options};
+pub use appender::{AppendError, Appender, Encoder, OnItsWay, Options};
 pub use file::{Recovered, header_of, list, recover, remove_before};
 pub use reader::{Cursor, Item, Reader};
