@@ -1,6 +1,7 @@
 //! What tests stand on: a database of each kind, a gateway in this process or as a process of its own, clients, seeds.
 
 pub(crate) mod answer;
+mod asking;
 mod command;
 mod database;
 mod events;
@@ -11,6 +12,7 @@ mod process;
 pub(crate) mod schema;
 mod seed;
 
+pub(crate) use asking::{Answer, ask, issue};
 pub(crate) use command::tollgate;
 pub(crate) use database::{Database, Kind};
 pub(crate) use events::{adjusted, compensated, counted, event, price, upserted};
