@@ -97,8 +97,7 @@ impl Gateway {
 
     /// A partner on `plan`, who may see the rows of `scope`.
     pub(crate) async fn partner(&self, name: &str, plan: &str, scope: &[&str]) -> Partner {
-        // A while ago: a subscription of this very millisecond may be read as one that has not begun.
-        let now = Micros(self.running.app.clock.now().0 - 1_000_000);
+        let now = self.running.app.clock.now();
         let mut rng = StdRng::from_os_rng();
         let mut transaction = self.running.db().begin().await.unwrap();
         let scope = Scope::parse(scope.iter().copied()).unwrap();
