@@ -68,6 +68,7 @@ struct Prepared {
     operations: Vec<Operation>,
     /// Variables that `@skip` and `@include` read.
     conditions: Vec<Name>,
+    mentions: variables::Mentions,
 }
 
 struct Operation {
@@ -120,6 +121,7 @@ impl Documents {
         };
         let operation = choose(prepared.operations.iter().map(|it| (it.name.as_ref(), it)), name)?;
         variables::check(&self.model, &operation.definition.node, &variables)?;
+        variables::copies(&prepared.mentions, &operation.definition.node, &variables)?;
         let variant = self.variant(&prepared, operation, &variables);
         Ok(Ready { variant, variables })
     }
@@ -136,6 +138,7 @@ impl Documents {
         }
         (self.validate)(document.clone())?;
         let conditions = flatten::condition_variables(&document);
+        let mentions = variables::mentions(&document);
         let operations = document
             .operations
             .iter()
@@ -145,7 +148,7 @@ impl Documents {
                 variants: Mutex::default(),
             })
             .collect();
-        Ok(Prepared { document, operations, conditions })
+        Ok(Prepared { document, operations, conditions, mentions })
     }
 
     fn variant(&self, prepared: &Prepared, operation: &Operation, variables: &Variables) -> Arc<Variant> {

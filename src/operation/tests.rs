@@ -97,6 +97,32 @@ fn variables_that_do_not_fit_are_refused_before_anything_runs() {
 }
 
 #[test]
+fn variables_that_are_mentioned_too_often_are_refused_before_anything_copies_them() {
+    let in_list = |times: usize| format!("query($s: [ID!]!) {{ products(skus: [{}]) {{ sku }} }}", "$s ".repeat(times));
+    let in_json = |times: usize| {
+        format!(
+            "query($v: JSON) {{ estimateCost(query: \"{{a}}\", variables: {{a: [{}]}}) {{ admitted }} }}",
+            "$v ".repeat(times)
+        )
+    };
+    let list = |length: usize| Value::List(vec![value!(0); length]);
+    // A list counts for one more than its values.
+    for (text, variables, fits) in [
+        (in_list(1000), value!({ "s": list(99) }), true),
+        (in_list(1000), value!({ "s": list(100) }), false),
+        (in_json(1000), value!({ "v": list(99) }), true),
+        (in_json(1000), value!({ "v": list(100) }), false),
+        (in_json(1000), value!({ "v": { "a": { "b": list(100) } } }), false),
+        (in_json(1000).replace("JSON", "JSON = [0 0 0]"), value!({}), true),
+        (in_json(1000).replace("JSON", &format!("JSON = [{}]", "0 ".repeat(100))), value!({}), false),
+        ("query($v: [ID!]!) { products(skus: $v) { sku } }".to_owned(), value!({ "v": list(30_000) }), true),
+    ] {
+        let refused = ready(&text, variables).err().is_some_and(|refusal| refusal.code == Code::QueryTooComplex);
+        assert_eq!(!refused, fits, "{text:.60}");
+    }
+}
+
+#[test]
 fn a_document_is_prepared_once_and_the_operation_chosen_each_time() {
     let documents = documents();
     let text = "query A { viewer { name } } query B { product(sku: \"1\") { price(market: \"X\") { amount } } }";

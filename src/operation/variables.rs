@@ -1,13 +1,20 @@
-//! Variables against their definitions (GraphQL, 6.1.2): what a document's validation, done once, cannot see.
+//! Variables against their definitions (GraphQL, 6.1.2): what a document's validation, done once, cannot see. And how much the
+//! engine copies to put them where they are mentioned.
 
-use async_graphql::parser::types::{BaseType, OperationDefinition, Type};
+use std::collections::HashMap;
+
+use async_graphql::parser::types::{BaseType, ExecutableDocument, OperationDefinition, Selection, SelectionSet, Type};
 use async_graphql::{Name, Value, Variables};
+use async_graphql_value::Value as Written;
 
 use super::model::{Input, Model};
-use crate::error::Refusal;
+use crate::error::{Code, Refusal};
 
 /// How much of a wrong value is told.
 const TOLD_CHARS_MAX: usize = 40;
+/// Values in all copies of the variables: the engine makes one wherever the document mentions one. 72 bytes each, and more for
+/// an object.
+const COPIED_VALUES_MAX: u64 = 100_000;
 
 /// Refuses values that their variables cannot have, and required ones that are not there. Variables that the operation does
 /// not define are nobody's business.
@@ -24,6 +31,70 @@ pub(super) fn check(model: &Model, operation: &OperationDefinition, given: &Vari
         }
     }
     Ok(())
+}
+
+/// How often a document mentions each variable in its arguments, as written.
+pub(super) type Mentions = HashMap<Name, u64>;
+
+/// Refuses variables that come to too much once they stand wherever they are mentioned: 1,000 times one list of 1,000 values is
+/// 10 KB to send, and 72 MB to run.
+pub(super) fn copies(mentions: &Mentions, operation: &OperationDefinition, given: &Variables) -> Result<(), Refusal> {
+    let copied = |(name, times): (&Name, &u64)| {
+        let default = || operation.variable_definitions.iter().find(|it| it.node.name.node == *name)?.node.default_value();
+        times.saturating_mul(given.get(name).or_else(default).map_or(0, values))
+    };
+    let found = mentions.iter().map(copied).fold(0, u64::saturating_add);
+    if found > COPIED_VALUES_MAX {
+        let what = format!(
+            "The document mentions variables so often that it has {found} values with them, where {COPIED_VALUES_MAX} are allowed: mention lists and objects less often."
+        );
+        return Err(Refusal::new(Code::QueryTooComplex, what));
+    }
+    Ok(())
+}
+
+fn values(value: &Value) -> u64 {
+    match value {
+        Value::List(items) => items.iter().map(values).fold(1, u64::saturating_add),
+        Value::Object(fields) => fields.values().map(values).fold(1, u64::saturating_add),
+        _ => 1,
+    }
+}
+
+/// Counts the mentions in a document.
+pub(super) fn mentions(document: &ExecutableDocument) -> Mentions {
+    let mut found = Mentions::new();
+    for (_, operation) in document.operations.iter() {
+        look(&operation.node.selection_set.node, &mut found);
+    }
+    for fragment in document.fragments.values() {
+        look(&fragment.node.selection_set.node, &mut found);
+    }
+    found
+}
+
+fn look(set: &SelectionSet, found: &mut Mentions) {
+    for selection in set.items.iter().map(|item| &item.node) {
+        let directives = selection.directives().iter().flat_map(|directive| &directive.node.arguments);
+        directives.for_each(|(_, value)| mentioned(&value.node, found));
+        match selection {
+            Selection::Field(field) => {
+                field.node.arguments.iter().for_each(|(_, value)| mentioned(&value.node, found));
+                look(&field.node.selection_set.node, found);
+            }
+            Selection::InlineFragment(fragment) => look(&fragment.node.selection_set.node, found),
+            Selection::FragmentSpread(_) => {}
+        }
+    }
+}
+
+fn mentioned(value: &Written, found: &mut Mentions) {
+    match value {
+        Written::Variable(name) => *found.entry(name.clone()).or_default() += 1,
+        Written::List(values) => values.iter().for_each(|value| mentioned(value, found)),
+        Written::Object(fields) => fields.values().for_each(|value| mentioned(value, found)),
+        _ => {}
+    }
 }
 
 fn refused(message: String) -> Refusal {
