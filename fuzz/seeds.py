@@ -150,6 +150,9 @@ def introspected_through_fragments(length):
 
 
 def operations_that_hurt():
+    op("refused-list-mentioned-often", "query($s:[ID!]!){products(skus:[" + "$s " * 1300 + "]){sku}}", {"s": [0] * 5000})
+    op("refused-object-mentioned-often", 'query($v:JSON){estimateCost(query:"{a}",variables:{a:[' + "$v " * 1300 + "]}){admitted}}", {"v": [{"a": 0}] * 1000})
+    op("refused-default-mentioned-often", "query($v:JSON=[" + "0 " * 1900 + ']){estimateCost(query:"{a}",variables:{a:[' + "$v " * 1000 + "]}){admitted}}")
     op("refused-introspection-in-circles", introspected_through_fragments(5))
     op("refused-introspection-deep", introspected(6))
     op("refused-too-many-units", "query($s:[ID!]!){" + "".join(f'a{n}:products(skus:$s){{inventory(location:"L"){{available}}}}' for n in range(50)) + "}", {"s": list(range(100))})
