@@ -3,4 +3,5 @@
 
 pub mod event;
 pub mod operation;
+pub mod recount;
 pub mod watch;

@@ -2,15 +2,18 @@
 
 use std::sync::LazyLock;
 
+use async_graphql::parser::parse_query;
 use async_graphql::{EmptyMutation, EmptySubscription, Schema, ValidationMode};
 use serde_json::{Map, Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tollgate::error::{Code, Refusal};
 use tollgate::gate::request;
 use tollgate::metering::{Product, Terms, Weighted};
-use tollgate::operation::precheck::Bounds;
+use tollgate::operation::precheck::{Bounds, precheck};
 use tollgate::operation::{Documents, Method, Rules};
 use tollgate::product::{self, Query};
+
+use super::recount::recount;
 
 /// A refusal may name what was written.
 const REFUSAL_BYTES_MAX: usize = 20 * 1024;
@@ -35,6 +38,7 @@ pub enum Outcome {
 ///
 /// - A refusal is not one line of text.
 /// - An answer costs more than its estimate.
+/// - The parser sees a document past a bound that the check before it saw kept.
 pub fn operation(data: &[u8]) -> Outcome {
     let (query, variables) = match data.iter().position(|&byte| byte == 0xFF) {
         Some(at) => (&data[..at], &data[at + 1..]),
@@ -42,6 +46,12 @@ pub fn operation(data: &[u8]) -> Outcome {
     };
     // Bytes that are not UTF-8 do not get past the reader of JSON, so nothing is lost by replacing them.
     let query = String::from_utf8_lossy(query);
+    let bounds = Bounds::default();
+    if precheck(&query, &bounds).is_ok()
+        && let Ok(document) = parse_query(&*query)
+    {
+        recount(&document, &bounds);
+    }
     match run(&query, serde_json::from_slice(variables).unwrap_or_default()) {
         Ok(()) => Outcome::Ran,
         Err(refusal) => {
