@@ -16,7 +16,7 @@ use tollgate::clock::{Clock, Micros};
 use tollgate::config::Settings;
 use tollgate::data_dir::DataDir;
 use tollgate::engine::Engine;
-use tollgate::feature::{self, FeatureStore, Found, Read, Wanted};
+use tollgate::feature::{self, FeatureStore, Found, Read, Scope, Wanted};
 
 // As the gateway has it.
 #[global_allocator]
@@ -149,7 +149,7 @@ async fn read(ctx: &Context<'_>, skus: Vec<ID>) -> Result<Vec<Option<Product>>> 
     let reads: Vec<Read> = skus.into_iter().map(read).collect();
     let features = ctx.data::<Features>()?;
     let now = features.clock.now();
-    let found = features.store.get_many(&reads, now).await?;
+    let found = features.store.get_many(&reads, &Scope::all(), now).await?;
     let product = |(read, found): (Read, Found)| {
         let as_of = found.as_of?;
         let lag_ms = i32::try_from(now.since(as_of).as_millis()).unwrap_or(i32::MAX);

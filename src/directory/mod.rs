@@ -6,12 +6,11 @@ pub mod key;
 pub mod key_store;
 mod last_used;
 mod picture;
-mod scope;
 pub mod store;
 pub mod terms;
 
+pub use crate::feature::Scope;
 pub use last_used::LastUsed;
 pub use picture::{Account, Credential, Directory, Picture, ProducerCredential};
-pub use scope::Scope;
 pub use store::Partner;
 pub use terms::{KeyBudget, KeyTerms};

@@ -114,9 +114,9 @@ impl Picture {
     }
 
     /// What `before` knows of the keys' uses is carried over: the database hears of them later.
-    async fn read(db: &Db, before: Option<&Self>) -> anyhow::Result<Self> {
-        // By the database's clock, which is the one that subscriptions begin by.
-        let now = db.now().await?;
+    async fn read(db: &Db, clock: &Clock, before: Option<&Self>) -> anyhow::Result<Self> {
+        // Subscriptions begin by the database's clock or by ours; what has begun by either has begun.
+        let now = db.now().await?.max(clock.now());
         let mut connection = db.snapshot().await?;
         let version = store::version(&mut connection).await?;
         let published = plans::plans(&mut connection).await?;
@@ -183,7 +183,7 @@ impl Directory {
     /// Reads the control plane.
     pub async fn open(db: Db, clock: Clock, stale_max: Duration) -> anyhow::Result<Self> {
         let now = clock.now();
-        let picture = Picture::read(&db, None).await.context("the control plane cannot be read")?;
+        let picture = Picture::read(&db, &clock, None).await.context("the control plane cannot be read")?;
         let (picture, confirmed) = (ArcSwap::from_pointee(picture), ArcSwap::from_pointee(now));
         Ok(Self { picture, reading: tokio::sync::Mutex::new(()), confirmed, stale_max, clock, db })
     }
@@ -211,7 +211,7 @@ impl Directory {
             let version = store::version(&mut *self.db.read().await?).await?;
             let before = self.picture.load_full();
             if version != before.version {
-                self.picture.store(Arc::new(Picture::read(&self.db, Some(&before)).await?));
+                self.picture.store(Arc::new(Picture::read(&self.db, &self.clock, Some(&before)).await?));
             }
             self.confirmed.store(Arc::new(asked));
             Ok(())

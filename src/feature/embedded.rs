@@ -8,18 +8,39 @@ use anyhow::ensure;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
+use super::index::Index;
 use super::state::{self, Partition, Product};
-use super::{
-    Applied, ApplyError, ChangeBatch, EXAMINED_MAX, FeatureStore, Filter, Found, Limits, Read, Scanned, Standing, snapshot,
-};
+use super::{Applied, ApplyError, Change, ChangeBatch, FeatureStore, Found, Limits, Read, Scope, Standing, snapshot};
 use crate::clock::Micros;
-use crate::event::{Identity, partition_of};
+use crate::event::{Body, Identity, partition_of};
 
 /// One partition's state, and how far it is known to be complete.
 #[derive(Default)]
 struct Slot {
     state: Partition,
+    index: Index,
     as_of: Option<Micros>,
+}
+
+impl Slot {
+    fn of(state: Partition) -> Self {
+        Self { index: Index::of(&state), state, as_of: None }
+    }
+
+    fn apply(&mut self, change: &Change, limits: &Limits, applied: &mut Applied) {
+        // Nothing else changes details.
+        let of_details =
+            change.event.as_ref().filter(|event| matches!(event.body, Body::ProductUpserted { .. } | Body::Compensated { .. }));
+        let details = |state: &Partition, sku: &str| state.products.get(sku).and_then(Product::details).cloned();
+        let before = of_details.map(|event| details(&self.state, &event.subject));
+        self.state.apply(change, limits, applied);
+        if let (Some(event), Some(before)) = (of_details, before) {
+            let after = details(&self.state, &event.subject);
+            if before != after {
+                self.index.change(&event.subject.as_str().into(), before.as_ref(), after.as_ref());
+            }
+        }
+    }
 }
 
 /// Features in this process.
@@ -44,7 +65,7 @@ impl EmbeddedStore {
             }
             None => vec![Partition::default(); usize::from(partitions)],
         };
-        let slots = states.into_iter().map(|state| RwLock::new(Slot { state, as_of: None })).collect();
+        let slots = states.into_iter().map(|state| RwLock::new(Slot::of(state))).collect();
         Ok(Self { folder: folder.to_owned(), limits, slots })
     }
 
@@ -57,7 +78,8 @@ impl EmbeddedStore {
     /// Puts `other` in this one's place, partition by partition.
     pub fn adopt(&self, other: Self) {
         for (slot, other) in self.slots.iter().zip(other.slots) {
-            slot.write().state = other.into_inner().state;
+            let (mut slot, other) = (slot.write(), other.into_inner());
+            (slot.state, slot.index) = (other.state, other.index);
         }
     }
 
@@ -84,7 +106,7 @@ impl FeatureStore for EmbeddedStore {
         }
         let mut applied = Applied::default();
         for change in &batch.changes {
-            slot.state.apply(change, &self.limits, &mut applied);
+            slot.apply(change, &self.limits, &mut applied);
         }
         Ok(applied)
     }
@@ -103,49 +125,38 @@ impl FeatureStore for EmbeddedStore {
         Ok(self.slots.iter().map(standing).collect())
     }
 
-    async fn get_many(&self, reads: &[Read], now: Micros) -> anyhow::Result<Vec<Found>> {
+    async fn get_many(&self, reads: &[Read], scope: &Scope, now: Micros) -> anyhow::Result<Vec<Found>> {
         let answer = |read: &Read| {
             let slot = self.slot(&read.sku).read();
             let product = slot.state.products.get(read.sku.as_str());
-            Found { product: product.map(|product| product.answer(read, now)), as_of: slot.as_of }
+            Found { product: product.and_then(|product| product.answer(read, scope, now)), as_of: slot.as_of }
         };
         Ok(reads.iter().map(answer).collect())
     }
 
-    async fn scan(&self, after: Option<&str>, limit: usize, filter: Filter<'_>) -> anyhow::Result<Scanned> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let share = EXAMINED_MAX.div_ceil(self.slots.len());
+    async fn scan(&self, after: Option<&str>, limit: usize, scope: &Scope) -> anyhow::Result<Vec<Arc<str>>> {
+        let from = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let mut skus: Vec<Arc<str>> = Vec::new();
-        let mut cut_at: Option<Arc<str>> = None;
         for slot in &self.slots {
             let slot = slot.read();
-            let mut products = slot.state.products.range::<str, _>((from, Bound::Unbounded));
-            let mut found = 0;
-            for examined in 1.. {
-                let Some((sku, product)) = products.next() else { break };
-                if filter(product.details()) {
-                    skus.push(sku.clone());
-                    found += 1;
+            let products = &slot.state.products;
+            match slot.index.candidates(scope) {
+                Some(by_value) => {
+                    for candidates in by_value {
+                        let candidates = candidates.range::<str, _>(from);
+                        let in_scope = candidates.filter(|sku| products.get(&***sku).is_some_and(|product| product.is_in(scope)));
+                        skus.extend(in_scope.take(limit).cloned());
+                    }
                 }
-                if found == limit {
-                    break;
-                }
-                if examined == share {
-                    // What lies behind the earliest of these places in other partitions belongs to the next scan.
-                    cut_at = Some(cut_at.take().map_or_else(|| sku.clone(), |before| before.min(sku.clone())));
-                    break;
+                None => {
+                    let in_scope = products.range::<str, _>(from).filter(|(_, product)| product.is_in(scope));
+                    skus.extend(in_scope.map(|(sku, _)| sku.clone()).take(limit));
                 }
             }
         }
         skus.sort_unstable();
-        if let Some(cut_at) = &cut_at {
-            skus.retain(|sku| sku <= cut_at);
-        }
-        if skus.len() >= limit {
-            skus.truncate(limit);
-            cut_at = None;
-        }
-        Ok(Scanned { skus, cut_at })
+        skus.truncate(limit);
+        Ok(skus)
     }
 
     fn has_seen(&self, partition: u16, identity: Identity, now: Micros) -> bool {

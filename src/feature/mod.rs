@@ -4,6 +4,8 @@
 //! whose `source` and `id` it has seen within the dedup bounds changes nothing; the state is a function of the log alone.
 
 mod embedded;
+mod index;
+mod scope;
 mod snapshot;
 mod state;
 
@@ -19,6 +21,7 @@ use crate::event::{Event, Identity};
 use crate::money::Currency;
 
 pub use embedded::EmbeddedStore;
+pub use scope::Scope;
 
 /// The bounds of what is remembered.
 #[derive(Clone, Copy, Debug)]
@@ -178,7 +181,7 @@ pub struct PastPrice {
 /// An answer and how fresh it is.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// None for an unknown SKU.
+    /// None for an unknown SKU, and for one outside of the scope.
     pub product: Option<Product>,
     /// The instant up to which the SKU's partition is fully applied. None where it has no position yet: the answer is not
     /// known.
@@ -196,21 +199,6 @@ pub struct Standing {
     pub ids: usize,
 }
 
-/// Products that one scan looks at: what a narrow scope costs is bounded.
-pub const EXAMINED_MAX: usize = 12_000;
-
-/// What a scan found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scanned {
-    /// Those that pass.
-    pub skus: Vec<Arc<str>>,
-    /// Where the next scan begins, when this one saw its bound before the end; everything up to there was looked at.
-    pub cut_at: Option<Arc<str>>,
-}
-
-/// Which products a scan passes over.
-pub type Filter<'a> = &'a (dyn Fn(Option<&Details>) -> bool + Sync);
-
 /// Where features are kept.
 #[async_trait]
 pub trait FeatureStore: Send + Sync {
@@ -223,12 +211,13 @@ pub trait FeatureStore: Send + Sync {
     /// How each partition stands.
     async fn standings(&self) -> anyhow::Result<Vec<Standing>>;
 
-    /// Answers in the order asked; prices are those in force at `now`.
-    async fn get_many(&self, reads: &[Read], now: Micros) -> anyhow::Result<Vec<Found>>;
+    /// Answers in the order asked; prices are those in force at `now`. What is outside of `scope` looks like what is not there: a
+    /// product of other details; stock and prices elsewhere; a product that is only known by these.
+    async fn get_many(&self, reads: &[Read], scope: &Scope, now: Micros) -> anyhow::Result<Vec<Found>>;
 
-    /// The first `limit` SKUs behind `after` that pass `filter`, ascending by bytes; fewer when [`EXAMINED_MAX`] did not hold
-    /// so many.
-    async fn scan(&self, after: Option<&str>, limit: usize, filter: Filter<'_>) -> anyhow::Result<Scanned>;
+    /// The first `limit` SKUs of `scope` behind `after`, ascending by bytes. Looks at the products of the narrowest column of the
+    /// scope alone, however many others there are.
+    async fn scan(&self, after: Option<&str>, limit: usize, scope: &Scope) -> anyhow::Result<Vec<Arc<str>>>;
 
     /// Whether the id is remembered, so that another copy appended at `now` would change nothing.
     fn has_seen(&self, partition: u16, identity: Identity, now: Micros) -> bool;

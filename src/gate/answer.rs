@@ -34,7 +34,7 @@ pub struct Refused {
     /// Why.
     pub refusal: Refusal,
     /// How the limits stand, once it is known who asks.
-    pub standing: Option<Standing>,
+    pub standing: Option<Box<Standing>>,
     /// The estimate, once there is one.
     pub requested: Option<u64>,
 }
@@ -86,6 +86,34 @@ struct Usage<'a> {
     waived_units: u64,
     #[serde(serialize_with = "by_product")]
     by_product: Tally,
+}
+
+#[derive(Serialize)]
+struct WrittenRefusal<'a> {
+    errors: [WrittenError<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct WrittenError<'a> {
+    message: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    locations: Vec<Place>,
+    extensions: ErrorExtensions<'a>,
+}
+
+#[derive(Serialize)]
+struct Place {
+    line: usize,
+    column: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorExtensions<'a> {
+    code: &'static str,
+    request_id: &'a RequestId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<Cost>,
 }
 
 fn by_product<S: serde::Serializer>(tally: &Tally, serializer: S) -> Result<S::Ok, S::Error> {
@@ -140,20 +168,19 @@ pub fn data(media: Media, answered: &Answered) -> Response<Body> {
 /// A refusal as GraphQL errors. Under legacy JSON, what is wrong with the document or its variables is 200 without `data`.
 pub fn refusal(media: Media, request: &RequestId, refused: &Refused) -> Response<Body> {
     let Refused { refusal, standing, requested } = refused;
-    let mut extensions = json!({ "code": refusal.code.as_str(), "requestId": request });
-    if let Some(requested) = requested {
-        let cost = Cost {
-            requested_query_cost: *requested,
-            actual_query_cost: None,
-            throttle_status: standing.as_ref().map(ThrottleStatus::from),
-        };
-        extensions["cost"] = json!(cost);
-    }
-    let mut error = json!({ "message": refusal.message, "extensions": extensions });
-    if let Some((line, column)) = refusal.place {
-        error["locations"] = json!([{ "line": line, "column": column }]);
-    }
-    let mut response = Response::new(Body::from(json!({ "errors": [error] }).to_string()));
+    let cost = requested.map(|requested| Cost {
+        requested_query_cost: requested,
+        actual_query_cost: None,
+        throttle_status: standing.as_deref().map(ThrottleStatus::from),
+    });
+    let place = refusal.place.map(|(line, column)| Place { line, column });
+    let error = WrittenError {
+        message: &refusal.message,
+        locations: place.into_iter().collect(),
+        extensions: ErrorExtensions { code: refusal.code.as_str(), request_id: request, cost },
+    };
+    let body = serde_json::to_vec(&WrittenRefusal { errors: [error] }).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
     let lenient = media == Media::Json && refusal.of_the_document;
     *response.status_mut() = if lenient { StatusCode::OK } else { refusal.status() };
     response.headers_mut().insert(CONTENT_TYPE, media.content_type());

@@ -141,7 +141,7 @@ impl Limiter {
             return (inside, Ok(()));
         }
         let message =
-            format!("You have {} requests in flight, as many as your plan allows. Wait for one to end.", limits.concurrency);
+            format!("You have as many requests in flight as your plan allows: {}. Wait for one to end.", limits.concurrency);
         (inside, Err(Refusal::new(Code::RateLimited, message).retry_after(Duration::from_secs(1))))
     }
 
@@ -195,7 +195,7 @@ fn refused(who: &str, rate: Rate, units: u64, wait: Option<Duration>) -> Refusal
     let Rate { units_per_second, burst } = rate;
     match wait {
         Some(wait) => {
-            let message = format!("{who} faster than {units_per_second} units a second. Wait for Retry-After, then go on.");
+            let message = format!("{who} faster than {}. Wait for Retry-After, then go on.", per_second(units_per_second));
             Refusal::new(Code::RateLimited, message).retry_after(wait.max(Duration::from_millis(1)))
         }
         None => {
@@ -205,6 +205,10 @@ fn refused(who: &str, rate: Rate, units: u64, wait: Option<Duration>) -> Refusal
             Refusal::new(Code::CostEstimatedTooExpensive, message)
         }
     }
+}
+
+fn per_second(units: u32) -> String {
+    if units == 1 { "1 unit a second".to_owned() } else { format!("{units} units a second") }
 }
 
 #[cfg(test)]
@@ -292,7 +296,7 @@ mod tests {
         assert!(entered.is_ok());
         assert!(inside.take(2, now).is_ok());
         let refusal = inside.take(1, now).unwrap_err();
-        assert!(refusal.message.starts_with("This key asks faster than 1 units a second"), "{refusal}");
+        assert!(refusal.message.starts_with("This key asks faster than 1 unit a second"), "{refusal}");
         assert_eq!((inside.standing(now).left, inside.key_standing(now).unwrap().left), (8, 0));
         let (_second, entered) = limiter.enter(&partner, &key, Mode::Live, limits);
         assert_eq!(entered.unwrap_err().code, Code::RateLimited);

@@ -142,16 +142,16 @@ impl Gate {
         self.metrics.step(Step::Authenticate, step.elapsed());
 
         let step = Instant::now();
-        // The body first: a connection whose body was not read cannot be told 429, only closed.
+        let (inside, entered) = self.enter(&caller);
+        let refused = |refusal| self.refused(&caller, &inside, refusal, None);
         let body = match method {
             Method::Get => Default::default(),
             Method::Post => {
-                request::content_type(headers)?;
-                edge::collect(body, self.body_bytes_max, self.body_timeout).await?
+                // The body first: a connection whose body was not read cannot be told 429, only closed.
+                let body = edge::collect(body, self.body_bytes_max, self.body_timeout).await;
+                request::content_type(headers).and(body).map_err(refused)?
             }
         };
-        let (inside, entered) = self.enter(&caller);
-        let refused = |refusal| self.refused(&caller, &inside, refusal, None);
         entered.map_err(refused)?;
         let parameters = match method {
             Method::Get => request::of_query_string(query_string),
@@ -212,7 +212,7 @@ impl Gate {
     }
 
     fn refused(&self, caller: &Caller, inside: &Inside, refusal: Refusal, requested: Option<u64>) -> Refused {
-        Refused { refusal, standing: Some(caller.standing(inside, &self.budgets)), requested }
+        Refused { refusal, standing: Some(Box::new(caller.standing(inside, &self.budgets))), requested }
     }
 
     /// Makes the usage durable, and puts what is billed in the place of what was held back.

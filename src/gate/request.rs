@@ -36,7 +36,7 @@ impl Media {
             let mut parts = range.split(';');
             let kind = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
             let parameters = parts.filter_map(|part| part.split_once('='));
-            let weight = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q")).next_back();
+            let weight = parameters.rev().find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
             let weight = weight.and_then(|(_, weight)| weight.trim().parse::<f32>().ok());
             let weight = weight.unwrap_or(1.0);
             let heard = |best: &mut (u8, f32), specificity: u8| {

@@ -96,7 +96,7 @@ impl PageInfo {
         self.start.as_deref()
     }
 
-    /// For `after`: the next page begins behind it. A page may be short, or empty, before the last one.
+    /// For `after`: the next page begins behind it.
     async fn end_cursor(&self) -> Option<&str> {
         self.end.as_deref()
     }
@@ -114,26 +114,19 @@ pub(super) async fn page(ctx: &Context<'_>, first: i32, after: Option<&str>) -> 
         })
         .transpose()?;
     let asker = Asker::of(ctx)?;
-    let scope = asker.scope();
     Noted::of(ctx)?.take_rows(SCAN_ROWS)?;
     // One more than asked tells whether there is a next page.
-    let scanned = ctx
-        .data::<Services>()?
-        .features(asker)
-        .scan(behind, first + 1, &|details| scope.has_product(details))
-        .await
-        .map_err(|error| unreadable(asker, &error))?;
-    let mut skus = scanned.skus;
-    let more = skus.len() > first || scanned.cut_at.is_some();
+    let scanned = ctx.data::<Services>()?.features(asker).scan(behind, first + 1, asker.scope()).await;
+    let mut skus = scanned.map_err(|error| unreadable(asker, &error))?;
+    let more = skus.len() > first;
     skus.truncate(first);
-    let wanted = wanted(asker, node_fields(ctx).into_iter())?;
+    let wanted = wanted(node_fields(ctx).into_iter())?;
     let reads = skus.iter().map(|sku| Read { sku: sku.to_string(), wanted: wanted.clone() });
     let products = read(ctx, reads.collect()).await?;
     let cursor = |sku: &str| format!("{CURSOR}{sku}");
     let edges: Vec<ProductEdge> =
         products.into_iter().flatten().map(|node| ProductEdge { cursor: cursor(&node.read.sku), node }).collect();
-    // A scan that saw its bound goes on from there, though the page be short.
-    let end = scanned.cut_at.as_deref().or(skus.last().map(|sku| &**sku)).map(cursor);
+    let end = skus.last().map(|sku| cursor(sku));
     Ok(ProductConnection { edges, more, behind_start: after.is_some(), end })
 }
 

@@ -185,7 +185,6 @@ impl Product {
 
     fn stock_at(&self, ctx: &Context<'_>, location: String) -> async_graphql::Result<Option<Inventory>> {
         Asker::of(ctx)?.entitled(metering::Product::Inventory)?;
-        // A location outside of the scope was not read.
         let place = self.read.wanted.locations.iter().position(|read| *read == location);
         let level = place.and_then(|place| self.found.stock.get(place).copied().flatten());
         let Some(level) = level else { return Ok(None) };

@@ -1,26 +1,24 @@
-//! What a selection needs of each product, seen before anything is read: so that a request is one read, not one a field. What
-//! is outside of the row scope is not even read.
+//! What a selection needs of each product, seen before anything is read: so that a request is one read, not one a field.
 
 use std::sync::Arc;
 
 use async_graphql::{InputType, SelectionField, Value};
 
-use super::asker::Asker;
 use super::scalars::DateTime;
 use crate::feature::{PriceHistory, Wanted};
 
 /// Points of one history, at most, and when it is not said how many.
 pub(super) const POINTS_MAX: usize = 100;
 
-/// What the fields below a product ask for, and the asker may see.
-pub(super) fn wanted<'a>(asker: &Asker, fields: impl Iterator<Item = SelectionField<'a>>) -> async_graphql::Result<Arc<Wanted>> {
+/// What the fields below a product ask for.
+pub(super) fn wanted<'a>(fields: impl Iterator<Item = SelectionField<'a>>) -> async_graphql::Result<Arc<Wanted>> {
     let mut wanted = Wanted::default();
     for field in fields {
         match field.name() {
-            "inventory" => add(&mut wanted.locations, text(&field, "location")?, |location| asker.scope().has_location(location)),
-            "price" => add(&mut wanted.markets, text(&field, "market")?, |market| asker.scope().has_market(market)),
+            "inventory" => add(&mut wanted.locations, text(&field, "location")?),
+            "price" => add(&mut wanted.markets, text(&field, "market")?),
             "priceHistory" => {
-                let history = history(&field)?.filter(|history| asker.scope().has_market(&history.market));
+                let history = history(&field)?;
                 wanted.histories.extend(history.filter(|history| !wanted.histories.contains(history)));
             }
             _ => {}
@@ -29,8 +27,8 @@ pub(super) fn wanted<'a>(asker: &Asker, fields: impl Iterator<Item = SelectionFi
     Ok(Arc::new(wanted))
 }
 
-fn add(list: &mut Vec<String>, text: Option<String>, may_see: impl Fn(&str) -> bool) {
-    list.extend(text.filter(|text| may_see(text) && !list.contains(text)));
+fn add(list: &mut Vec<String>, text: Option<String>) {
+    list.extend(text.filter(|text| !list.contains(text)));
 }
 
 fn text(field: &SelectionField<'_>, name: &str) -> async_graphql::Result<Option<String>> {

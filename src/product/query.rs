@@ -110,7 +110,7 @@ impl Query {
 }
 
 async fn one(ctx: &Context<'_>, sku: &str) -> async_graphql::Result<Option<Product>> {
-    let wanted = wanted(Asker::of(ctx)?, ctx.field().selection_set())?;
+    let wanted = wanted(ctx.field().selection_set())?;
     Ok(read(ctx, vec![Read { sku: sku.to_owned(), wanted }]).await?.pop().flatten())
 }
 
@@ -118,7 +118,7 @@ async fn many(ctx: &Context<'_>, skus: &[ID]) -> async_graphql::Result<Vec<Optio
     if skus.len() > SKUS_MAX {
         return Err(coded(Code::BadUserInput, format!("skus has {} values, but may have {SKUS_MAX}. Ask in parts.", skus.len())));
     }
-    let wanted = wanted(Asker::of(ctx)?, ctx.field().selection_set())?;
+    let wanted = wanted(ctx.field().selection_set())?;
     read(ctx, skus.iter().map(|sku| Read { sku: sku.to_string(), wanted: wanted.clone() }).collect()).await
 }
 
@@ -126,9 +126,9 @@ async fn many(ctx: &Context<'_>, skus: &[ID]) -> async_graphql::Result<Vec<Optio
 pub(super) async fn read(ctx: &Context<'_>, reads: Vec<Read>) -> async_graphql::Result<Vec<Option<Product>>> {
     let asker = Asker::of(ctx)?;
     Noted::of(ctx)?.take_rows(reads.len())?;
-    let found = ctx.data::<Services>()?.features(asker).get_many(&reads, asker.now).await;
+    let found = ctx.data::<Services>()?.features(asker).get_many(&reads, asker.scope(), asker.now).await;
     let found = found.map_err(|error| unreadable(asker, &error))?;
-    reads.into_iter().zip(found).map(|(read, found)| admit(asker, read, found)).collect()
+    reads.into_iter().zip(found).map(|(read, found)| known(read, found)).collect()
 }
 
 /// What a client may know of a store that fails.
@@ -137,10 +137,9 @@ pub(super) fn unreadable(asker: &Asker, error: &anyhow::Error) -> async_graphql:
     coded(Code::Unavailable, "Features cannot be read for now. Try again.")
 }
 
-fn admit(asker: &Asker, read: Read, found: Found) -> async_graphql::Result<Option<Product>> {
+fn known(read: Read, found: Found) -> async_graphql::Result<Option<Product>> {
     let Some(as_of) = found.as_of else {
         return Err(coded(Code::Unavailable, "This product's data is still being loaded. Try again."));
     };
-    let in_scope = found.product.filter(|product| asker.scope().has_product(product.details.as_ref()));
-    Ok(in_scope.map(|product| Product { read, found: product, as_of }))
+    Ok(found.product.map(|product| Product { read, found: product, as_of }))
 }

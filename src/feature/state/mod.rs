@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Applied, Change, Details, Limits, PastPrice, Price, PriceHistory, RefusedChange};
+use super::{Applied, Change, Details, Limits, PastPrice, Price, PriceHistory, RefusedChange, Scope};
 use crate::clock::Micros;
 use crate::event::{Body, Event, Identity};
 use register::{Entry, Register, SCHEDULED_MAX};
@@ -61,25 +61,42 @@ impl Product {
         self.details.is_empty() && self.stock.is_empty() && self.prices.is_empty()
     }
 
-    pub(super) fn answer(&self, read: &super::Read, now: Micros) -> super::Product {
-        let wanted = &*read.wanted;
-        let stock = |location: &String| self.stock.get(location.as_str()).map(Stock::level);
-        let price = |market: &String| self.prices.get(market.as_str())?.in_force(now)?.price();
-        super::Product {
-            details: self.details().cloned(),
-            stock: wanted.locations.iter().map(stock).collect(),
-            prices: wanted.markets.iter().map(price).collect(),
-            histories: wanted.histories.iter().map(|wanted| self.history(wanted, now)).collect(),
+    /// Whether `scope` has it. Without details it is known by its stock and its prices alone: then by those of the scope.
+    pub(super) fn is_in(&self, scope: &Scope) -> bool {
+        match self.details() {
+            Some(details) => scope.has_details(details),
+            None => {
+                let is_known = self.stock.keys().any(|location| scope.has_location(location))
+                    || self.prices.keys().any(|market| scope.has_market(market));
+                is_known && scope.of_details().next().is_none()
+            }
         }
     }
 
-    fn history(&self, wanted: &PriceHistory, now: Micros) -> Option<Vec<PastPrice>> {
-        let past = self.prices.get(wanted.market.as_str())?.past(now).into_iter().rev();
-        let within =
-            past.filter(|(from, _)| wanted.from.is_none_or(|start| *from >= start) && wanted.to.is_none_or(|end| *from < end));
-        let point = |(valid_from, entry): (Micros, &Entry<PriceTag>)| Some(PastPrice { valid_from, price: entry.price()? });
-        Some(within.take(wanted.limit).filter_map(point).collect())
+    /// What `scope` has of it.
+    pub(super) fn answer(&self, read: &super::Read, scope: &Scope, now: Micros) -> Option<super::Product> {
+        if !self.is_in(scope) {
+            return None;
+        }
+        let wanted = &*read.wanted;
+        let stock =
+            |location: &String| self.stock.get(location.as_str()).filter(|_| scope.has_location(location)).map(Stock::level);
+        let prices = |market: &str| self.prices.get(market).filter(|_| scope.has_market(market));
+        Some(super::Product {
+            details: self.details().cloned(),
+            stock: wanted.locations.iter().map(stock).collect(),
+            prices: wanted.markets.iter().map(|market| prices(market)?.in_force(now)?.price()).collect(),
+            histories: wanted.histories.iter().map(|wanted| Some(history(prices(&wanted.market)?, wanted, now))).collect(),
+        })
     }
+}
+
+fn history(prices: &Register<PriceTag>, wanted: &PriceHistory, now: Micros) -> Vec<PastPrice> {
+    let past = prices.past(now).into_iter().rev();
+    let within =
+        past.filter(|(from, _)| wanted.from.is_none_or(|start| *from >= start) && wanted.to.is_none_or(|end| *from < end));
+    let point = |(valid_from, entry): (Micros, &Entry<PriceTag>)| Some(PastPrice { valid_from, price: entry.price()? });
+    within.take(wanted.limit).filter_map(point).collect()
 }
 
 impl Entry<PriceTag> {

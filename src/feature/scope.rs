@@ -1,21 +1,35 @@
-//! Row scope: which rows of its plan's products a partner may see.
+//! Row scope: which rows a reader may see. The store applies it, so that what is outside of it looks like what is not there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::feature::Details;
+use super::Details;
 
 /// By what rows can be told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Column {
+pub(super) enum Column {
     Brand,
     Category,
     Supplier,
     Location,
     Market,
+}
+
+impl Column {
+    pub(super) const OF_DETAILS: [Self; 3] = [Self::Brand, Self::Category, Self::Supplier];
+
+    /// Its value in `details`; of the other columns, nothing.
+    pub(super) fn of(self, details: &Details) -> &str {
+        match self {
+            Self::Brand => &details.brand,
+            Self::Category => &details.category,
+            Self::Supplier => &details.supplier,
+            Self::Location | Self::Market => "",
+        }
+    }
 }
 
 /// Values of one column are alternatives, different columns all hold; a column that is not named is not looked at.
@@ -59,11 +73,14 @@ impl Scope {
         self.0.get(&column).is_none_or(|values| value.is_some_and(|value| values.contains(value)))
     }
 
-    /// Whether a product is in it. One without details is in no scope that looks at details.
-    pub fn has_product(&self, details: Option<&Details>) -> bool {
-        self.allows(Column::Brand, details.map(|details| details.brand.as_str()))
-            && self.allows(Column::Category, details.map(|details| details.category.as_str()))
-            && self.allows(Column::Supplier, details.map(|details| details.supplier.as_str()))
+    /// Whether a product of these details is in it.
+    pub(super) fn has_details(&self, details: &Details) -> bool {
+        Column::OF_DETAILS.into_iter().all(|column| self.allows(column, Some(column.of(details))))
+    }
+
+    /// What it says of the details, where it says something: by column, the values that are in it.
+    pub(super) fn of_details(&self) -> impl Iterator<Item = (Column, &BTreeSet<String>)> {
+        Column::OF_DETAILS.into_iter().filter_map(|column| Some((column, self.0.get(&column)?)))
     }
 
     /// Whether stock at `location` is in it.
@@ -98,11 +115,10 @@ mod tests {
         let scope = Scope::parse(["brand=Alba", "brand=Birk", "location=BER-1"]).unwrap();
         let details =
             |brand: &str| Details { title: "t".into(), brand: brand.into(), category: "c".into(), supplier: "s".into() };
-        assert!(scope.has_product(Some(&details("Birk"))));
-        assert!(!scope.has_product(Some(&details("Cora"))));
-        assert!(!scope.has_product(None), "what is not known to be in it is not in it");
+        assert!(scope.has_details(&details("Birk")));
+        assert!(!scope.has_details(&details("Cora")));
         assert!(scope.has_location("BER-1") && !scope.has_location("MUC-1") && scope.has_market("DE"));
-        assert!(Scope::default().has_product(None));
+        assert!(Scope::all().has_details(&details("Cora")) && Scope::all().of_details().next().is_none());
         assert_eq!(scope.pairs(), ["brand=Alba", "brand=Birk", "location=BER-1"]);
     }
 
