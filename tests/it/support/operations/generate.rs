@@ -28,20 +28,23 @@ const LEFT_OUT: [&str; 1] = ["estimateCost"];
 const RARE: [&str; 2] = ["viewer", "usage"];
 /// Fields of a document, more or less.
 const FIELDS: usize = 40;
-/// Fields of an operation with what it spreads, and rows that it may read: well within what a request may.
+/// What keeps a request well within what a document may hold: fields of an operation with what it spreads, its root's weight,
+/// directives, bytes.
 const EXPANDED_MAX: usize = 400;
-const ROWS_MAX: usize = 800;
+const ROOT_MAX: usize = 800;
+const DIRECTIVES_MAX: usize = 40;
+const BYTES_MAX: usize = 12 * 1024;
 
 /// A request over `schema`.
 pub(crate) fn generate(rng: &mut impl Rng, schema: &Schema, world: &World) -> Request {
     loop {
         let request =
             Generator { rng: &mut *rng, schema, world, left: FIELDS, keys: BTreeMap::new(), request: empty() }.request();
-        if request
-            .operations
-            .iter()
-            .all(|it| expanded(&request, &it.selections) <= EXPANDED_MAX && rows(&request, &it.selections) <= ROWS_MAX)
-        {
+        let small = |it: &Operation| {
+            expanded(&request, &it.selections) <= EXPANDED_MAX && root_weight(&request, &it.selections) <= ROOT_MAX
+        };
+        let text = request.text();
+        if request.operations.iter().all(small) && text.matches('@').count() <= DIRECTIVES_MAX && text.len() <= BYTES_MAX {
             return request;
         }
     }
@@ -330,16 +333,16 @@ fn expanded(request: &Request, selections: &[Selection]) -> usize {
     each.sum()
 }
 
-/// Rows that fields of the root read, each for itself, scans counting for more.
-fn rows(request: &Request, selections: &[Selection]) -> usize {
+/// The root's fields, each for itself: about the rows that it reads, and enough that there are not too many.
+fn root_weight(request: &Request, selections: &[Selection]) -> usize {
     let each = selections.iter().map(|selection| match selection {
         Selection::Field(field) => match field.name.as_str() {
             "catalog" | "usage" => 250,
             "products" => 30,
-            _ => 1,
+            _ => 20,
         },
-        Selection::Spread { fragment, .. } => rows(request, &request.fragment(fragment).selections),
-        Selection::Inline { selections, .. } => rows(request, selections),
+        Selection::Spread { fragment, .. } => root_weight(request, &request.fragment(fragment).selections),
+        Selection::Inline { selections, .. } => root_weight(request, selections),
     });
     each.sum()
 }
