@@ -108,7 +108,7 @@ def operations_that_are_wrong():
     op("invalid-variable-of-another-type", "query($first: Int) { catalog(first: $first) { nodes { sku } } }", {"first": "ten"})
     op("invalid-variable-out-of-range", "query($first: Int) { catalog(first: $first) { nodes { sku } } }", {"first": 99999999999})
     # The engine's own rule (VariableInAllowedPosition) is never asked in 7.2.1: the field fails instead.
-    op("ran-variable-in-wrong-place", "query($first: String) { catalog(first: $first) { nodes { sku } } }", {"first": "1"})
+    op("invalid-variable-in-wrong-place", "query($first: String) { catalog(first: $first) { nodes { sku } } }", {"first": "1"})
     op("invalid-literal-out-of-range", "{ catalog(first: 99999999999999999999999) { nodes { sku } } }")
     op("invalid-float-for-int", "{ catalog(first: 1.5e300) { nodes { sku } } }")
     op("invalid-no-selection", '{ product(sku: "1") }')
@@ -150,7 +150,7 @@ def introspected_through_fragments(length):
 
 
 def operations_that_hurt():
-    op("refused-list-mentioned-often", "query($s:[ID!]!){products(skus:[" + "$s " * 1300 + "]){sku}}", {"s": [0] * 5000})
+    op("invalid-list-mentioned-often", "query($s:[ID!]!){products(skus:[" + "$s " * 1300 + "]){sku}}", {"s": [0] * 5000})
     op("refused-object-mentioned-often", 'query($v:JSON){estimateCost(query:"{a}",variables:{a:[' + "$v " * 1300 + "]}){admitted}}", {"v": [{"a": 0}] * 1000})
     op("refused-default-mentioned-often", "query($v:JSON=[" + "0 " * 1900 + ']){estimateCost(query:"{a}",variables:{a:[' + "$v " * 1000 + "]}){admitted}}")
     op("refused-introspection-in-circles", introspected_through_fragments(5))

@@ -115,10 +115,10 @@ impl Picture {
 
     /// What `before` knows of the keys' uses is carried over: the database hears of them later.
     async fn read(db: &Db, clock: &Clock, before: Option<&Self>) -> anyhow::Result<Self> {
-        // Subscriptions begin by the database's clock or by ours; what has begun by either has begun.
-        let now = db.now().await?.max(clock.now());
         let mut connection = db.snapshot().await?;
         let version = store::version(&mut connection).await?;
+        // Behind the snapshot: whatever it holds has begun. Subscriptions begin by the database's clock or by ours.
+        let now = db.now().await?.max(clock.now());
         let published = plans::plans(&mut connection).await?;
         let plans: HashMap<_, _> =
             published.into_iter().map(|p| ((p.plan.id.clone(), p.plan.version), Arc::new(p.plan))).collect();

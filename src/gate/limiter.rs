@@ -247,6 +247,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stdout, reason = "a failed run can be repeated by its seed")]
     fn the_same_decisions_as_an_exact_bucket_over_any_traffic() {
         let seed = std::env::var("TOLLGATE_TEST_SEED").ok().map_or_else(rand::random, |text| text.parse().unwrap());
         println!("the_same_decisions_as_an_exact_bucket: TOLLGATE_TEST_SEED={seed}");

@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 
-use async_graphql::parser::types::{Directive, ExecutableDocument, Field, Selection, SelectionSet};
+use async_graphql::parser::types::{
+    Directive, DocumentOperations, ExecutableDocument, Field, InlineFragment, Selection, SelectionSet,
+};
 use async_graphql::{Name, Positioned};
 use async_graphql_value::Value;
 
@@ -138,6 +140,38 @@ pub(super) fn selection_set(selected: &[Selected], hollow: bool) -> SelectionSet
         items.push(Positioned::new(Selection::Field(Positioned::new(field, Default::default())), Default::default()));
     }
     SelectionSet { items }
+}
+
+/// The document for the engine's validation, which does not look at `__typename` and would call a variable that only its directives
+/// read unused: they stand on an inline fragment around it instead.
+pub(super) fn with_conditions_seen(document: &ExecutableDocument) -> ExecutableDocument {
+    let mut document = document.clone();
+    match &mut document.operations {
+        DocumentOperations::Single(operation) => wrap(&mut operation.node.selection_set.node),
+        DocumentOperations::Multiple(operations) => {
+            operations.values_mut().for_each(|operation| wrap(&mut operation.node.selection_set.node));
+        }
+    }
+    document.fragments.values_mut().for_each(|fragment| wrap(&mut fragment.node.selection_set.node));
+    document
+}
+
+fn wrap(set: &mut SelectionSet) {
+    for item in &mut set.items {
+        let pos = item.pos;
+        match &mut item.node {
+            Selection::Field(field) if field.node.name.node == "__typename" && !field.node.directives.is_empty() => {
+                let directives = std::mem::take(&mut field.node.directives);
+                let items = vec![Positioned::new(Selection::Field(field.clone()), pos)];
+                let selection_set = Positioned::new(SelectionSet { items }, pos);
+                let fragment = InlineFragment { type_condition: None, directives, selection_set };
+                item.node = Selection::InlineFragment(Positioned::new(fragment, pos));
+            }
+            Selection::Field(field) => wrap(&mut field.node.selection_set.node),
+            Selection::InlineFragment(fragment) => wrap(&mut fragment.node.selection_set.node),
+            Selection::FragmentSpread(_) => {}
+        }
+    }
 }
 
 /// The variables that conditions in `document` read.

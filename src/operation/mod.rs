@@ -10,6 +10,7 @@
 mod cost;
 mod flatten;
 mod model;
+mod positions;
 pub mod precheck;
 mod rules;
 #[cfg(test)]
@@ -136,7 +137,8 @@ impl Documents {
                 "GET is for queries only. Send a mutation by POST, as JSON in the body.",
             ));
         }
-        (self.validate)(document.clone())?;
+        (self.validate)(flatten::with_conditions_seen(&document))?;
+        positions::check(&self.model, &document)?;
         let conditions = flatten::condition_variables(&document);
         let mentions = variables::mentions(&document);
         let operations = document

@@ -65,6 +65,8 @@ pub(super) struct Field {
     pub(super) is_list: bool,
     pub(super) size: Option<ListSize>,
     pub(super) deniable: Option<Deniable>,
+    /// Their types, and whether they have defaults.
+    pub(super) arguments: HashMap<Name, (Type, bool)>,
 }
 
 /// `@listSize`.
@@ -193,7 +195,12 @@ impl Model {
             slicing: names(given("slicingArguments")),
             sized_fields: names(given("sizedFields")),
         });
-        Ok(Field { object: Some(base), is_list, size, deniable: Deniable::of_field(of, name) })
+        let arguments = field.arguments.iter().map(|it| {
+            let it = &it.node;
+            (it.name.node.clone(), (it.ty.node.clone(), it.default_value.is_some()))
+        });
+        let arguments = arguments.collect();
+        Ok(Field { object: Some(base), is_list, size, deniable: Deniable::of_field(of, name), arguments })
     }
 
     /// Once all types are known: what leads to a scalar leads to no object; and the root has its introspection fields.
@@ -212,7 +219,13 @@ impl Model {
                 field.object = field.object.take().filter(|name| objects.contains(name));
             }
         }
-        let one = |object: &str| Field { object: Some(Name::new(object)), is_list: false, size: None, deniable: None };
+        let one = |object: &str| Field {
+            object: Some(Name::new(object)),
+            is_list: false,
+            size: None,
+            deniable: None,
+            arguments: Type::new("String!").map(|ty| (Name::new("name"), (ty, false))).into_iter().collect(),
+        };
         let query = self.objects.get_mut(&self.query).context("the SDL has no query type")?;
         query.fields.insert(Name::new("__schema"), one("__Schema"));
         query.fields.insert(Name::new("__type"), one("__Type"));

@@ -124,7 +124,7 @@ impl<R: Rng> Generator<'_, R> {
                 && self.left > 0
                 && self.chance(15)
             {
-                let conditions = self.conditions_of(&field.name);
+                let conditions = self.conditions();
                 let again = Field { conditions, selections: self.below(kind, &field.name), ..field.clone() };
                 let place = self.rng.random_range(0..=set.len());
                 set.insert(place, Selection::Field(again));
@@ -151,7 +151,7 @@ impl<R: Rng> Generator<'_, R> {
         }
         let (name, arguments) = self.keys[&place].clone();
         let selections = self.below(kind, &name);
-        let conditions = self.conditions_of(&name);
+        let conditions = self.conditions();
         Field { alias: (key != name).then_some(key), name, arguments, conditions, selections }
     }
 
@@ -183,16 +183,6 @@ impl<R: Rng> Generator<'_, R> {
         }
         let inner = named(&self.schema.field(kind, field).kind).to_owned();
         if self.schema.is_object(&inner) { self.set(&inner, 0) } else { Vec::new() }
-    }
-
-    /// Those of a field. The engine's validation (async-graphql 7.2) does not look into `__typename`: a variable that is used
-    /// there and nowhere else would be refused as unused, so that it gets none.
-    fn conditions_of(&mut self, field: &str) -> Vec<Condition> {
-        let mut conditions = self.conditions();
-        if field == "__typename" {
-            conditions.iter_mut().for_each(|condition| condition.on = Value::Boolean(self.rng.random()));
-        }
-        conditions
     }
 
     fn conditions(&mut self) -> Vec<Condition> {
