@@ -212,6 +212,10 @@ impl Settings {
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.gate.answer_fields_max > 0,
+            "the setting gate.answer_fields_max is 0, and would refuse every query: give for example 50000"
+        );
         ensure!(!self.data_dir.as_os_str().is_empty(), "the setting data_dir is empty: name a folder");
         ensure!(
             self.features.url == "embedded",

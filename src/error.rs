@@ -45,6 +45,23 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Self; 13] = [
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::NotEntitled,
+        Self::RateLimited,
+        Self::QuotaExceeded,
+        Self::SpendCapReached,
+        Self::CostEstimatedTooExpensive,
+        Self::QueryTooComplex,
+        Self::GraphqlParseFailed,
+        Self::GraphqlValidationFailed,
+        Self::BadUserInput,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+
     /// As it stands in answers and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

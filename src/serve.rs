@@ -250,7 +250,7 @@ async fn wait_for_backlog(
     loop {
         match tokio::time::timeout(BACKLOG_TOLD_EVERY, shipped.wait_for(|shipped| shipped.to >= end)).await {
             Ok(done) => return done.map(drop).context("the shipper stopped"),
-            Err(_) => tracing::warn!("waiting for the ledger to take the usage of earlier starts"),
+            Err(_) => tracing::warn!("waiting for the ledger to take the usage of earlier starts, before anything is answered"),
         }
     }
 }

@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::clock::Micros;
 use crate::config::{Log, LogFormat};
+use crate::error::Code;
 use crate::event::Report;
 use crate::feature::{Applied, Standing};
 
@@ -173,6 +174,10 @@ impl Default for Metrics {
             connections: Gauge::default(),
         };
         metrics.register();
+        // From zero, so that a first one shows as a change.
+        for code in Code::ALL.map(Code::as_str).into_iter().chain(["OK"]) {
+            drop(metrics.requests.get_or_create(&Outcome { code }));
+        }
         metrics
     }
 }

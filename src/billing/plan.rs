@@ -231,6 +231,13 @@ impl Plan {
             self.freshness_max.is_none_or(|max| (Duration::from_millis(1)..=Duration::from_secs(86_400 * 365)).contains(&max)),
             "the plan \"{id}\" has a freshness_max out of 1ms to 365 days: leave it out for a plan without a promise"
         );
+        let largest = self.query_units_max();
+        if let Some((weighted, weight)) = self.weights.iter().find(|(_, weight)| u64::from(**weight) > largest) {
+            let name = weighted.type_name();
+            bail!(
+                "the plan \"{id}\" weighs {name} at {weight}, but admits no query above {largest} units: lower it, or raise query_units_max or rate.burst"
+            );
+        }
         if let Some((weighted, weight)) = self.weights.iter().find(|(_, weight)| **weight > 1000) {
             bail!("the plan \"{id}\" weighs {} at {weight}: give 0 to 1000 units", weighted.type_name());
         }
@@ -306,7 +313,7 @@ mod tests {
             ("version = 1", "version = 1\nfreshness_max = \"soon\"", "no duration"),
             ("version = 1", "version = 1\nfreshness_max = \"0s\"", "freshness_max"),
             ("version = 1", "version = 1\ndenied_fields = [\"pricing.colour\"]", "unknown variant"),
-            ("version = 1", "version = 1\nweights = { Price = 1001 }", "Price at 1001"),
+            ("version = 1", "version = 1\nweights = { Price = 41 }", "no query above 40 units"),
             ("version = 1", "version = 1\nweights = { Product = 1 }", "unknown variant"),
             ("\"0.002\"", "\"-0.002\"", "unit_price"),
             ("\"0.002\"", "\"cheap\"", "no decimal"),

@@ -103,6 +103,9 @@ fn list(plans: &[Published], format: Format) -> anyhow::Result<()> {
 
 fn limits(plan: &Terms) -> String {
     let mut limits = vec![format!("{} units/s, burst {}", plan.rate.units_per_second, plan.rate.burst)];
+    limits.push(format!("{} at once", plan.concurrency));
+    limits.extend(plan.query_units_max.map(|units| format!("{units} a query")));
+    limits.extend(plan.weights.iter().map(|(weighted, weight)| format!("{} = {weight}", weighted.type_name())));
     limits.extend(plan.quota.map(|quota| match quota.then {
         plan::Overage::Refuse => format!("{} units a month", quota.units),
         plan::Overage::Bill => format!("{} units a month, more is billed", quota.units),

@@ -27,7 +27,11 @@ impl Serve {
             "with the embedded event log and feature store one process does everything: leave out --role"
         );
         let mut stop = Stop::new()?;
-        let running = serve::start(context.settings).await?;
+        let running = tokio::select! {
+            running = serve::start(context.settings) => running?,
+            // A start may wait for the ledger.
+            () = stop.asked() => anyhow::bail!("asked to stop before it had started"),
+        };
         stop.asked().await;
         stop.unless_asked_again(running.stop()).await
     }

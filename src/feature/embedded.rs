@@ -1,5 +1,6 @@
 //! The embedded feature store: a map in this process, rebuilt from the newest snapshot and the log.
 
+use std::collections::BinaryHeap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +39,30 @@ impl Slot {
             let after = details(&self.state, &event.subject);
             if before != after {
                 self.index.change(&event.subject.as_str().into(), before.as_ref(), after.as_ref());
+            }
+        }
+    }
+}
+
+/// The first few of several ascending sequences.
+struct First {
+    /// The last of them on top.
+    skus: BinaryHeap<Arc<str>>,
+    limit: usize,
+}
+
+impl First {
+    fn add<'a>(&mut self, ascending: impl Iterator<Item = &'a Arc<str>>, is_in: impl Fn(&Arc<str>) -> bool) {
+        for sku in ascending {
+            let is_full = self.skus.len() >= self.limit;
+            if is_full && self.skus.peek().is_none_or(|last| sku >= last) {
+                return;
+            }
+            if is_in(sku) {
+                self.skus.push(sku.clone());
+                if is_full {
+                    self.skus.pop();
+                }
             }
         }
     }
@@ -136,27 +161,17 @@ impl FeatureStore for EmbeddedStore {
 
     async fn scan(&self, after: Option<&str>, limit: usize, scope: &Scope) -> anyhow::Result<Vec<Arc<str>>> {
         let from = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let mut skus: Vec<Arc<str>> = Vec::new();
+        let mut first = First { skus: BinaryHeap::with_capacity(limit + 1), limit };
         for slot in &self.slots {
             let slot = slot.read();
             let products = &slot.state.products;
+            let is_in = |sku: &Arc<str>| products.get(&**sku).is_some_and(|product| product.is_in(scope));
             match slot.index.candidates(scope) {
-                Some(by_value) => {
-                    for candidates in by_value {
-                        let candidates = candidates.range::<str, _>(from);
-                        let in_scope = candidates.filter(|sku| products.get(&***sku).is_some_and(|product| product.is_in(scope)));
-                        skus.extend(in_scope.take(limit).cloned());
-                    }
-                }
-                None => {
-                    let in_scope = products.range::<str, _>(from).filter(|(_, product)| product.is_in(scope));
-                    skus.extend(in_scope.map(|(sku, _)| sku.clone()).take(limit));
-                }
+                Some(by_value) => by_value.into_iter().for_each(|candidates| first.add(candidates.range::<str, _>(from), is_in)),
+                None => first.add(products.range::<str, _>(from).map(|(sku, _)| sku), is_in),
             }
         }
-        skus.sort_unstable();
-        skus.truncate(limit);
-        Ok(skus)
+        Ok(first.skus.into_sorted_vec())
     }
 
     fn has_seen(&self, partition: u16, identity: Identity, now: Micros) -> bool {

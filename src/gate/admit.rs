@@ -40,13 +40,17 @@ pub struct House {
 
 impl House {
     /// The rules for `caller`.
-    pub fn rules(&self, mode: Mode, plan: &Plan) -> Rules {
+    pub fn rules(&self, credential: &Credential, plan: &Plan) -> Rules {
+        let mode = credential.mode;
         let introspection = match self.introspection {
             Introspection::On => true,
             Introspection::Test => mode == Mode::Test,
             Introspection::Off => false,
         };
-        Rules { answer_fields_max: self.answer_fields_max, query_units_max: plan.query_units_max(), introspection }
+        // What does not fit into the key's own burst would never be admitted either.
+        let of_the_key = credential.rate().map_or(u64::MAX, |rate| u64::from(rate.burst));
+        let query_units_max = plan.query_units_max().min(of_the_key);
+        Rules { answer_fields_max: self.answer_fields_max, query_units_max, introspection }
     }
 }
 
@@ -62,7 +66,7 @@ impl Caller {
     /// None for a partner without a plan.
     pub fn new(credential: Arc<Credential>, house: &House, now: Micros) -> Option<Self> {
         let plan = credential.account.plan.clone()?;
-        let (terms, rules) = (credential.terms(&plan), house.rules(credential.mode, &plan));
+        let (terms, rules) = (credential.terms(&plan), house.rules(&credential, &plan));
         Some(Self { credential, plan, terms, rules, now })
     }
 
@@ -97,11 +101,11 @@ impl Caller {
 pub fn admit(caller: &Caller, estimate: Estimate, inside: &Inside, budgets: &Budgets) -> Result<Admitted, Refusal> {
     let more = estimate.units.total().saturating_sub(1);
     if let Err(refusal) = inside.take(more, caller.now) {
-        inside.give_back(1);
+        inside.give_back(1, caller.now);
         return Err(refusal);
     }
     let reservation = match caller.credential.mode {
-        Mode::Live => Some(budgets.reserve(caller.ask(estimate.units)).inspect_err(|_| inside.give_back(more + 1))?),
+        Mode::Live => Some(budgets.reserve(caller.ask(estimate.units)).inspect_err(|_| inside.give_back(more + 1, caller.now))?),
         Mode::Test => None,
     };
     Ok(Admitted { reservation, estimate })

@@ -1,5 +1,7 @@
 //! Answer: data or a refusal, in the media type that was asked for (GraphQL over HTTP), with how the limits stand.
 
+use std::sync::Arc;
+
 use async_graphql::{ServerError, Value};
 use axum::body::Body;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -11,6 +13,7 @@ use serde_json::json;
 use super::request::Media;
 use super::settle::Settled;
 use super::standing::Standing;
+use crate::directory::Credential;
 use crate::error::{Code, Refusal};
 use crate::ids::RequestId;
 use crate::metering::Tally;
@@ -37,11 +40,13 @@ pub struct Refused {
     pub standing: Option<Box<Standing>>,
     /// The estimate, once there is one.
     pub requested: Option<u64>,
+    /// Whose request it was, for the log.
+    pub credential: Option<Arc<Credential>>,
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, standing: None, requested: None }
+        Self { refusal, standing: None, requested: None, credential: None }
     }
 }
 
@@ -167,7 +172,7 @@ pub fn data(media: Media, answered: &Answered) -> Response<Body> {
 
 /// A refusal as GraphQL errors. Under legacy JSON, what is wrong with the document or its variables is 200 without `data`.
 pub fn refusal(media: Media, request: &RequestId, refused: &Refused) -> Response<Body> {
-    let Refused { refusal, standing, requested } = refused;
+    let Refused { refusal, standing, requested, .. } = refused;
     let cost = requested.map(|requested| Cost {
         requested_query_cost: requested,
         actual_query_cost: None,

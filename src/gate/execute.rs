@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_graphql::Response;
 
-use crate::error::Refusal;
+use crate::error::{Code, Refusal};
 use crate::operation::Ready;
 use crate::product::{Asker, Noted, Schema};
 
@@ -25,5 +25,12 @@ pub async fn execute(schema: &Schema, ready: &mut Ready, asker: Asker, timeout: 
         .await
         .map_err(|_| Refusal::unavailable("The query took too long. Ask for less at a time."))?;
     ready.tidy(&mut response.data);
+    for error in &mut response.errors {
+        let extensions = error.extensions.get_or_insert_default();
+        // Ours have one; the engine's own are about arguments.
+        if extensions.get("code").is_none() {
+            extensions.set("code", Code::BadUserInput.as_str());
+        }
+    }
     Ok(Done { response, noted })
 }

@@ -79,12 +79,14 @@ struct Counter {
 }
 
 impl Counter {
-    fn with<T>(&self, rate: Rate, work: impl FnOnce(&mut Cell) -> T) -> T {
+    fn with<T>(&self, rate: Rate, now: Micros, work: impl FnOnce(&mut Cell) -> T) -> T {
         let mut cell = self.cell.lock();
-        if cell.0 != Some(rate) {
-            // A rate that changed begins with its whole burst.
-            *cell = (Some(rate), Cell::default());
+        if let Some(before) = cell.0.filter(|before| *before != rate) {
+            // What was taken stays taken, as far as the new burst goes: requests under the old rate may still be inside.
+            let taken = u64::from(before.burst) - cell.1.left(before, now);
+            cell.1 = Cell { arrival: scaled(rate, now) + u128::from(taken.min(u64::from(rate.burst))) * UNIT };
         }
+        cell.0 = Some(rate);
         work(&mut cell.1)
     }
 }
@@ -122,11 +124,14 @@ pub struct Inside {
     limits: Limits,
     partner: Arc<Counter>,
     key: Option<Arc<Counter>>,
+    has_place: bool,
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        self.partner.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if self.has_place {
+            self.partner.in_flight.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -134,10 +139,11 @@ impl Limiter {
     /// Lets a request in, when there is a place for it.
     pub fn enter(&self, partner: &PartnerId, key: &KeyId, mode: Mode, limits: Limits) -> (Inside, Result<(), Refusal>) {
         let counter = self.counter(&Whose::Partner(partner.clone(), mode));
-        let before = counter.in_flight.fetch_add(1, Ordering::AcqRel);
+        let is_free = |inside: u32| (inside < limits.concurrency).then_some(inside + 1);
+        let has_place = counter.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, is_free).is_ok();
         let key = limits.key_rate.map(|_| self.counter(&Whose::Key(key.clone())));
-        let inside = Inside { limits, partner: counter, key };
-        if before < limits.concurrency {
+        let inside = Inside { limits, partner: counter, key, has_place };
+        if has_place {
             return (inside, Ok(()));
         }
         let message =
@@ -157,10 +163,10 @@ impl Inside {
     /// Takes units out of the partner's rate and the key's own, or out of neither.
     pub fn take(&self, units: u64, now: Micros) -> Result<(), Refusal> {
         let Limits { rate, key_rate, .. } = self.limits;
-        self.partner.with(rate, |cell| cell.take(rate, units, now)).map_err(|wait| refused("You ask", rate, units, wait))?;
+        self.partner.with(rate, now, |cell| cell.take(rate, units, now)).map_err(|wait| refused("You ask", rate, units, wait))?;
         if let (Some(key), Some(key_rate)) = (&self.key, key_rate) {
-            key.with(key_rate, |cell| cell.take(key_rate, units, now)).map_err(|wait| {
-                self.partner.with(rate, |cell| cell.give_back(units));
+            key.with(key_rate, now, |cell| cell.take(key_rate, units, now)).map_err(|wait| {
+                self.partner.with(rate, now, |cell| cell.give_back(units));
                 refused("This key asks", key_rate, units, wait)
             })?;
         }
@@ -168,11 +174,11 @@ impl Inside {
     }
 
     /// Gives back units that were taken for work that was not done.
-    pub fn give_back(&self, units: u64) {
+    pub fn give_back(&self, units: u64, now: Micros) {
         let Limits { rate, key_rate, .. } = self.limits;
-        self.partner.with(rate, |cell| cell.give_back(units));
+        self.partner.with(rate, now, |cell| cell.give_back(units));
         if let (Some(key), Some(key_rate)) = (&self.key, key_rate) {
-            key.with(key_rate, |cell| cell.give_back(units));
+            key.with(key_rate, now, |cell| cell.give_back(units));
         }
     }
 
@@ -188,14 +194,17 @@ impl Inside {
 }
 
 fn standing(counter: &Counter, rate: Rate, now: Micros) -> RateStanding {
-    counter.with(rate, |cell| RateStanding { rate, left: cell.left(rate, now), full_in: cell.full_in(rate, now) })
+    counter.with(rate, now, |cell| RateStanding { rate, left: cell.left(rate, now), full_in: cell.full_in(rate, now) })
 }
 
 fn refused(who: &str, rate: Rate, units: u64, wait: Option<Duration>) -> Refusal {
     let Rate { units_per_second, burst } = rate;
     match wait {
         Some(wait) => {
-            let message = format!("{who} faster than {}. Wait for Retry-After, then go on.", per_second(units_per_second));
+            let message = format!(
+                "{who} faster than {}. Wait for Retry-After, then try again: a query of N units needs N units to be there.",
+                per_second(units_per_second)
+            );
             Refusal::new(Code::RateLimited, message).retry_after(wait.max(Duration::from_millis(1)))
         }
         None => {
@@ -282,6 +291,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_rate_that_changes_gives_no_second_burst() {
+        let (slow, fast) = (Rate { units_per_second: 1, burst: 5 }, Rate { units_per_second: 100, burst: 20 });
+        let (counter, now) = (Counter::default(), Micros(1_000_000));
+        assert!(counter.with(slow, now, |cell| cell.take(slow, 5, now)).is_ok());
+        assert_eq!(counter.with(fast, now, |cell| cell.left(fast, now)), 15);
+        assert_eq!(counter.with(slow, now, |cell| cell.left(slow, now)), 0);
     }
 
     #[test]

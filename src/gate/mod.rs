@@ -41,7 +41,7 @@ use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::error::{Code, Refusal};
 use crate::ids::RequestId;
-use crate::metering::{Journal, Tally};
+use crate::metering::{Journal, Mode, Tally};
 use crate::operation::{Documents, Method, Ready};
 use crate::product::{Asker, Schema};
 use crate::segment::AppendError;
@@ -119,10 +119,14 @@ impl Gate {
             Err(refused) => {
                 let refusal = &refused.refusal;
                 self.metrics.request(refusal.code.as_str());
+                let credential = refused.credential.as_deref();
+                let partner = credential.map_or("", |credential| credential.account.partner.id.as_str());
+                let key = credential.map_or("", |credential| credential.id.as_str());
+                let code = refusal.code.as_str();
                 if refusal.status().is_server_error() {
-                    tracing::warn!(request.id = %request, %address, code = refusal.code.as_str(), reason = %refusal, "refused");
+                    tracing::warn!(request.id = %request, partner.id = partner, key.id = key, %address, code, reason = %refusal, "refused");
                 } else {
-                    tracing::debug!(request.id = %request, %address, code = refusal.code.as_str(), reason = %refusal, "refused");
+                    tracing::debug!(request.id = %request, partner.id = partner, key.id = key, %address, code, reason = %refusal, "refused");
                 }
                 answer::refusal(media, &request, &refused)
             }
@@ -132,41 +136,45 @@ impl Gate {
     async fn answered(&self, request: &RequestId, incoming: Incoming<'_>) -> Result<Answered, Refused> {
         let Incoming { method, address, headers, query_string, body } = incoming;
         let step = Instant::now();
-        let now = self.clock.now();
-        let credential = match authenticate::partner(&self.directory, headers, address, now) {
+        let came = self.clock.now();
+        let credential = match authenticate::partner(&self.directory, headers, address, came) {
             Ok(credential) => credential,
             Err(refusal) => return Err(self.shield.judge(address, refusal).await.into()),
         };
-        let caller =
-            Caller::new(credential, &self.house, now).ok_or_else(|| Refusal::new(Code::Forbidden, authenticate::NO_PLAN))?;
+        let caller = Caller::new(credential, &self.house, came);
+        let mut caller = caller.ok_or_else(|| Refusal::new(Code::Forbidden, authenticate::NO_PLAN))?;
         self.metrics.step(Step::Authenticate, step.elapsed());
 
         let step = Instant::now();
         let (inside, entered) = self.enter(&caller);
-        let refused = |refusal| self.refused(&caller, &inside, refusal, None);
         let body = match method {
-            Method::Get => Default::default(),
+            Method::Get => Ok(Default::default()),
             Method::Post => {
                 // The body first: a connection whose body was not read cannot be told 429, only closed.
                 let body = edge::collect(body, self.body_bytes_max, self.body_timeout).await;
-                request::content_type(headers).and(body).map_err(refused)?
+                request::content_type(headers).and(body)
             }
         };
+        // The instant of admission: what was long in coming belongs to the month in which it is here.
+        caller.now = self.clock.now();
+        let (caller, now) = (&caller, caller.now);
+        let refused = |refusal| self.refused(caller, &inside, refusal, None);
+        let body = body.map_err(refused)?;
         entered.map_err(refused)?;
         let parameters = match method {
             Method::Get => request::of_query_string(query_string),
             Method::Post => request::of_body(&body),
         };
         let mut ready = self.ready(parameters.map_err(refused)?, method).map_err(refused)?;
-        let admitted = self.admit(&caller, &ready, &inside)?;
+        let admitted = self.admit(caller, &ready, &inside)?;
         self.metrics.step(Step::Admit, step.elapsed());
         let requested = admitted.estimate.units.total();
 
         let step = Instant::now();
-        let Caller { credential, terms, rules, .. } = &caller;
+        let Caller { credential, terms, rules, .. } = caller;
         let asker = Asker { credential: credential.clone(), terms: *terms, rules: *rules, now, request: request.clone() };
         let executed = execute::execute(&self.schema, &mut ready, asker, self.execution_timeout).await;
-        let done = executed.map_err(|refusal| self.refused(&caller, &inside, refusal, Some(requested)))?;
+        let done = executed.map_err(|refusal| self.refused(caller, &inside, refusal, Some(requested)))?;
         self.metrics.step(Step::Execute, step.elapsed());
 
         let step = Instant::now();
@@ -174,15 +182,16 @@ impl Gate {
         self.metrics.step(Step::Settle, step.elapsed());
 
         let step = Instant::now();
-        self.journal(request, &caller, admitted, settled)
+        self.journal(request, caller, admitted, settled)
             .await
-            .map_err(|refusal| self.refused(&caller, &inside, refusal, Some(requested)))?;
+            .map_err(|refusal| self.refused(caller, &inside, refusal, Some(requested)))?;
         self.metrics.step(Step::Journal, step.elapsed());
         tracing::debug!(
             request.id = %request,
             partner.id = %caller.credential.account.partner.id,
             key.id = %caller.credential.id,
             units = settled.billed.total(),
+            errors = done.response.errors.len(),
             duration_us = self.clock.now().since(now).as_micros() as u64,
             "answered"
         );
@@ -212,7 +221,8 @@ impl Gate {
     }
 
     fn refused(&self, caller: &Caller, inside: &Inside, refusal: Refusal, requested: Option<u64>) -> Refused {
-        Refused { refusal, standing: Some(Box::new(caller.standing(inside, &self.budgets))), requested }
+        let standing = Some(Box::new(caller.standing(inside, &self.budgets)));
+        Refused { refusal, standing, requested, credential: Some(caller.credential.clone()) }
     }
 
     /// Makes the usage durable, and puts what is billed in the place of what was held back.
@@ -232,7 +242,8 @@ impl Gate {
         };
         let on_its_way = self.journal.append(record).await.map_err(withheld)?;
         // A client that goes away from here on drops this future; what is on its way is counted all the same.
-        let entry = Entry { metrics: &self.metrics, reservation: admitted.reservation, billed: settled.billed };
+        let billed = if caller.credential.mode == Mode::Live { settled.billed } else { Tally::default() };
+        let entry = Entry { metrics: &self.metrics, reservation: admitted.reservation, billed };
         on_its_way.durable().await.map(drop).map_err(|error| {
             entry.withdraw();
             withheld(error)

@@ -78,7 +78,11 @@ async fn schema(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 async fn not_found(State(app): State<Arc<App>>) -> Response<Body> {
-    refuse(&app, StatusCode::NOT_FOUND, "There is nothing here. Queries go to POST /graphql, events to POST /v1/events.")
+    refuse(
+        &app,
+        StatusCode::NOT_FOUND,
+        "There is nothing here. Queries go to /graphql, events to POST /v1/events; operators find /metrics, /healthz and /readyz on their own port.",
+    )
 }
 
 async fn other_method(State(app): State<Arc<App>>) -> Response<Body> {

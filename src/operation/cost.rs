@@ -5,12 +5,12 @@
 
 use std::collections::HashSet;
 
-use async_graphql::parser::types::OperationDefinition;
+use async_graphql::parser::types::{BaseType, OperationDefinition};
 use async_graphql::{Name, Value, Variables};
 use async_graphql_value::Value as Written;
 
 use super::flatten::{NOTHING, Selected};
-use super::model::{ListSize, Model, Object};
+use super::model::{Field, ListSize, Model, Object};
 use crate::metering::{Deniable, Product, Tally, Terms, Weighted};
 
 /// A field of the flattened operation, with all that its cost depends on.
@@ -27,7 +27,7 @@ pub(super) struct Node {
 /// How many values a field has for each of its parents, at most.
 enum Size {
     Fixed(u64),
-    Variable { name: Name, default: u64, assumed: u64 },
+    Variable { name: Name, default: u64, assumed: u64, of_list: bool },
 }
 
 /// What running an operation may come to.
@@ -58,7 +58,7 @@ fn nodes(
     operation: &OperationDefinition,
     of: &Object,
     selected: &[Selected],
-    above: Option<(&Selected, &ListSize)>,
+    above: Option<(&Selected, &Field, &ListSize)>,
 ) -> Vec<Node> {
     let node = |it: &Selected| {
         let name = &it.field.node.name.node;
@@ -66,8 +66,8 @@ fn nodes(
         let object = field.and_then(|field| model.object(field.object.as_ref()?));
         let own = field.and_then(|field| field.size.as_ref());
         let size = match (own, above) {
-            (Some(size), _) if size.sized_fields.is_empty() => sliced(operation, it, size),
-            (_, Some((parent, size))) if size.sized_fields.contains(name) => sliced(operation, parent, size),
+            (Some(size), _) if size.sized_fields.is_empty() => sliced(operation, it, field, size),
+            (_, Some((parent, above, size))) if size.sized_fields.contains(name) => sliced(operation, parent, Some(above), size),
             _ => Size::Fixed(1),
         };
         Node {
@@ -77,7 +77,9 @@ fn nodes(
             is_typename: name == "__typename",
             size,
             children: object
-                .map(|object| nodes(model, operation, object, &it.children, own.map(|size| (it, size))))
+                .map(|object| {
+                    nodes(model, operation, object, &it.children, field.zip(own).map(|(field, size)| (it, field, size)))
+                })
                 .unwrap_or_default(),
             hollow: it.hollow,
         }
@@ -85,28 +87,31 @@ fn nodes(
     selected.iter().map(node).collect()
 }
 
-fn sliced(operation: &OperationDefinition, selected: &Selected, size: &ListSize) -> Size {
-    let written = size.slicing.iter().find_map(|argument| selected.field.node.get_argument(argument));
-    match written.map(|value| &value.node) {
-        None | Some(Written::Null) => Size::Fixed(size.assumed),
-        Some(Written::Variable(name)) => {
+fn sliced(operation: &OperationDefinition, selected: &Selected, field: Option<&Field>, size: &ListSize) -> Size {
+    let slicing = size.slicing.iter().find_map(|name| Some((name, selected.field.node.get_argument(name)?)));
+    let Some((argument, written)) = slicing else { return Size::Fixed(size.assumed) };
+    let of_list =
+        field.and_then(|field| field.arguments.get(argument)).is_some_and(|(ty, _)| matches!(ty.base, BaseType::List(_)));
+    let length = |value: &Value| length(value, of_list, size.assumed);
+    match &written.node {
+        Written::Variable(name) => {
             let definition = operation.variable_definitions.iter().find(|it| it.node.name.node == *name);
-            let default =
-                definition.and_then(|it| it.node.default_value()).map_or(size.assumed, |value| length(value, size.assumed));
-            Size::Variable { name: name.clone(), default, assumed: size.assumed }
+            let default = definition.and_then(|it| it.node.default_value()).map_or(size.assumed, length);
+            Size::Variable { name: name.clone(), default, assumed: size.assumed, of_list }
         }
-        Some(Written::List(values)) => Size::Fixed(values.len() as u64),
-        Some(value) => Size::Fixed(value.clone().into_const().map_or(size.assumed, |value| length(&value, size.assumed))),
+        // Its items may be variables: each is one all the same.
+        Written::List(values) => Size::Fixed(values.len() as u64),
+        value => Size::Fixed(value.clone().into_const().map_or(size.assumed, |value| length(&value))),
     }
 }
 
-/// The size that a slicing argument's value stands for.
-fn length(value: &Value, assumed: u64) -> u64 {
+/// The size that a slicing argument's value stands for. One value stands for the list that has it alone.
+fn length(value: &Value, of_list: bool, assumed: u64) -> u64 {
     match value {
         Value::Null => assumed,
-        Value::Number(number) => number.as_u64().unwrap_or(0),
         Value::List(values) => values.len() as u64,
-        // One value stands for the list that has it alone.
+        _ if of_list => 1,
+        Value::Number(number) => number.as_u64().unwrap_or(0),
         _ => 1,
     }
 }
@@ -115,7 +120,9 @@ impl Size {
     fn with(&self, variables: &Variables) -> u64 {
         match self {
             Self::Fixed(size) => *size,
-            Self::Variable { name, default, assumed } => variables.get(name).map_or(*default, |value| length(value, *assumed)),
+            Self::Variable { name, default, assumed, of_list } => {
+                variables.get(name).map_or(*default, |value| length(value, *of_list, *assumed))
+            }
         }
     }
 }
@@ -128,9 +135,9 @@ impl Node {
     /// What one object at this place counts.
     fn units(&self, terms: &Terms) -> Option<(Product, u64)> {
         let weighted = self.weighted?;
-        let in_vain = |child: &Self| child.is_typename || child.deniable.is_some_and(|field| terms.denies(field));
-        let sold = terms.sells(weighted.product()) && !self.children.iter().all(in_vain);
-        sold.then(|| (weighted.product(), terms.weight(weighted)))
+        let denied = |child: &Self| child.deniable.is_some_and(|field| terms.denies(field));
+        let in_vain = self.children.iter().any(denied) && self.children.iter().all(|child| child.is_typename || denied(child));
+        (terms.sells(weighted.product()) && !in_vain).then(|| (weighted.product(), terms.weight(weighted)))
     }
 }
 
@@ -141,9 +148,19 @@ pub(super) fn estimate(nodes: &[Node], variables: &Variables, terms: &Terms) -> 
     estimate
 }
 
+/// An error takes as long to make as so many fields.
+const FIELDS_OF_AN_ERROR: u64 = 20;
+/// What no list goes past: a slicing argument beyond it, or of nothing, is refused where it stands.
+const LIST_MAX: u64 = 100;
+
 fn add(estimate: &mut Estimate, nodes: &[Node], variables: &Variables, terms: &Terms, parents: u64) {
     for node in nodes {
-        estimate.fields = estimate.fields.saturating_add(parents);
+        let size = node.size.with(variables);
+        let is_refused = node.deniable.is_some_and(|field| terms.denies(field))
+            || node.product().is_some_and(|product| !terms.sells(product))
+            || (!matches!(node.size, Size::Fixed(1)) && !(1..=LIST_MAX).contains(&size));
+        let fields = if is_refused { FIELDS_OF_AN_ERROR } else { 1 };
+        estimate.fields = estimate.fields.saturating_add(parents.saturating_mul(fields));
         if node.children.is_empty() && node.weighted.is_none() {
             continue;
         }
@@ -151,7 +168,7 @@ fn add(estimate: &mut Estimate, nodes: &[Node], variables: &Variables, terms: &T
         if node.product().is_some_and(|product| !terms.sells(product)) {
             continue;
         }
-        let values = parents.saturating_mul(node.size.with(variables));
+        let values = parents.saturating_mul(size);
         if let Some((product, weight)) = node.units(terms) {
             estimate.units.add(product, weight.saturating_mul(values));
         }
@@ -221,6 +238,11 @@ impl Count<'_> {
         walk(self);
         self.path.truncate(length);
     }
+}
+
+/// How many fields `nodes` have, those below them included.
+pub(super) fn count(nodes: &[Node]) -> u64 {
+    nodes.iter().map(|node| 1 + count(&node.children)).sum()
 }
 
 /// Whether an object of `nodes` has all of its fields skipped.

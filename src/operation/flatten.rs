@@ -9,8 +9,10 @@ use std::collections::HashMap;
 use async_graphql::parser::types::{
     Directive, DocumentOperations, ExecutableDocument, Field, InlineFragment, Selection, SelectionSet,
 };
-use async_graphql::{Name, Positioned};
+use async_graphql::{Name, Pos, Positioned};
 use async_graphql_value::Value;
+
+use crate::error::{Code, Refusal};
 
 /// The response key that stands in a selection set of which everything is skipped: the engine would answer null for it, where
 /// the specification wants an object without fields.
@@ -33,10 +35,20 @@ struct Flattening<'a> {
 
 /// The root fields of `set`, whose variables in conditions have the values of `conditions`. The document is validated, so that
 /// no fragment spreads itself, and fields of one key agree.
-pub(super) fn flatten(document: &ExecutableDocument, set: &SelectionSet, conditions: &dyn Fn(&Name) -> bool) -> Vec<Selected> {
+///
+/// # Errors
+///
+/// Two fields of one response key are not the same field with the same arguments (GraphQL, 5.3.2). The engine's own rule misses
+/// those that stand under different type conditions, or below two fields that are merged.
+pub(super) fn flatten(
+    document: &ExecutableDocument,
+    set: &SelectionSet,
+    conditions: &dyn Fn(&Name) -> bool,
+) -> Result<Vec<Selected>, Refusal> {
     let mut fields = Fields::default();
-    Flattening { document, conditions }.collect(set, &mut fields);
-    fields.order
+    Flattening { document, conditions }.gather(set, &mut fields)?;
+    fields.settle();
+    Ok(fields.order)
 }
 
 /// Fields in the order of their first occurrence.
@@ -47,12 +59,7 @@ struct Fields {
 }
 
 impl Flattening<'_> {
-    fn collect(&self, set: &SelectionSet, into: &mut Fields) {
-        self.gather(set, into);
-        into.settle();
-    }
-
-    fn gather(&self, set: &SelectionSet, into: &mut Fields) {
+    fn gather(&self, set: &SelectionSet, into: &mut Fields) -> Result<(), Refusal> {
         for selection in set.items.iter().map(|item| &item.node) {
             if self.is_skipped(selection.directives()) {
                 continue;
@@ -65,18 +72,23 @@ impl Flattening<'_> {
                     if *place == next {
                         into.order.push(Selected { key: key.clone(), field: bare(field), children: Vec::new(), hollow: false });
                     }
+                    let first = &into.order[*place].field.node;
+                    if first.name.node != field.node.name.node || !same(&first.arguments, &field.node.arguments) {
+                        return Err(conflict(key, field.pos));
+                    }
                     into.order[*place].hollow |= !field.node.selection_set.node.items.is_empty();
-                    self.gather(&field.node.selection_set.node, below);
+                    self.gather(&field.node.selection_set.node, below)?;
                 }
                 // Without interfaces and unions a type condition that is valid holds.
-                Selection::InlineFragment(fragment) => self.gather(&fragment.node.selection_set.node, into),
+                Selection::InlineFragment(fragment) => self.gather(&fragment.node.selection_set.node, into)?,
                 Selection::FragmentSpread(spread) => {
                     if let Some(fragment) = self.document.fragments.get(&spread.node.fragment_name.node) {
-                        self.gather(&fragment.node.selection_set.node, into);
+                        self.gather(&fragment.node.selection_set.node, into)?;
                     }
                 }
             }
         }
+        Ok(())
     }
 
     fn is_skipped(&self, directives: &[Positioned<Directive>]) -> bool {
@@ -104,6 +116,21 @@ impl Fields {
             selected.hollow &= selected.children.is_empty();
         }
     }
+}
+
+type Arguments = [(Positioned<Name>, Positioned<Value>)];
+
+fn same(one: &Arguments, other: &Arguments) -> bool {
+    let value_of = |name: &Name| other.iter().find(|(it, _)| it.node == *name).map(|(_, value)| &value.node);
+    one.len() == other.len() && one.iter().all(|(name, value)| value_of(&name.node) == Some(&value.node))
+}
+
+fn conflict(key: &Name, at: Pos) -> Refusal {
+    let message = format!(
+        "The response key \"{key:.80}\" stands for different fields, or for one with different arguments: give one of them an alias (line {}, column {})",
+        at.line, at.column
+    );
+    Refusal::new(Code::GraphqlValidationFailed, message).at(at.line, at.column)
 }
 
 fn bare(field: &Positioned<Field>) -> Positioned<Field> {

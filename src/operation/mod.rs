@@ -20,12 +20,12 @@ mod variables;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, SelectionSet};
 use async_graphql::parser::{self, parse_query};
 use async_graphql::{Name, Positioned, Request, Value, Variables};
-use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -38,10 +38,9 @@ use cost::Node;
 use model::Model;
 use precheck::{Bounds, precheck};
 
-/// Combinations of conditions that are kept for one operation.
-const VARIANTS_MAX: usize = 16;
-/// What a prepared document takes, for each byte of its text; measured with operations of 100 bytes to 16 KiB.
+/// What a parsed document takes, for each byte of its text, and a flattened operation, for each of its fields.
 const BYTES_FOR_EACH: u64 = 100;
+const BYTES_A_FIELD: u64 = 1_200;
 
 /// Refuses a document that the schema does not allow.
 pub type Validate = Box<dyn Fn(ExecutableDocument) -> Result<(), Refusal> + Send + Sync>;
@@ -52,6 +51,20 @@ pub struct Documents {
     bounds: Bounds,
     validate: Validate,
     cache: Cache<Arc<str>, Arc<Prepared>, ByText>,
+    variants: Cache<VariantKey, Arc<Variant>, ByFields>,
+    next: AtomicU64,
+}
+
+/// The document's id, the operation's place in it, and the values of its conditions.
+type VariantKey = (u64, usize, Box<[bool]>);
+
+#[derive(Clone)]
+struct ByFields;
+
+impl Weighter<VariantKey, Arc<Variant>> for ByFields {
+    fn weight(&self, _: &VariantKey, variant: &Arc<Variant>) -> u64 {
+        BYTES_A_FIELD * (1 + cost::count(&variant.nodes))
+    }
 }
 
 #[derive(Clone)]
@@ -65,6 +78,8 @@ impl Weighter<Arc<str>, Arc<Prepared>> for ByText {
 
 /// What a document's text comes to.
 struct Prepared {
+    /// Never given twice.
+    id: u64,
     document: ExecutableDocument,
     operations: Vec<Operation>,
     /// Variables that `@skip` and `@include` read.
@@ -75,8 +90,6 @@ struct Prepared {
 struct Operation {
     name: Option<Name>,
     definition: Positioned<OperationDefinition>,
-    /// By the values of the conditions.
-    variants: Mutex<HashMap<Vec<bool>, Arc<Variant>>>,
 }
 
 /// An operation with its conditions decided.
@@ -106,8 +119,9 @@ impl Documents {
     /// For the schema that `sdl` prints; keeps prepared documents in about `bytes_max` of memory.
     pub fn new(sdl: &str, validate: Validate, bounds: Bounds, bytes_max: u64) -> anyhow::Result<Self> {
         let model = Arc::new(Model::read(sdl).context("the schema does not say what it costs")?);
-        let cache = Cache::with_weighter(1_000, bytes_max, ByText);
-        Ok(Self { model, bounds, validate, cache })
+        let cache = Cache::with_weighter(1_000, bytes_max / 2, ByText);
+        let variants = Cache::with_weighter(1_000, bytes_max / 2, ByFields);
+        Ok(Self { model, bounds, validate, cache, variants, next: AtomicU64::new(0) })
     }
 
     /// What is to run, or why it cannot.
@@ -120,11 +134,17 @@ impl Documents {
                 prepared
             }
         };
-        let operation = choose(prepared.operations.iter().map(|it| (it.name.as_ref(), it)), name)?;
+        let operations = prepared.operations.iter().enumerate();
+        let (place, operation) = choose(operations.map(|(place, it)| (it.name.as_ref(), (place, it))), name)?;
         variables::check(&self.model, &operation.definition.node, &variables)?;
         variables::copies(&prepared.mentions, &operation.definition.node, &variables)?;
-        let variant = self.variant(&prepared, operation, &variables);
+        let variant = self.variant(&prepared, place, operation, &variables)?;
         Ok(Ready { variant, variables })
+    }
+
+    /// About how much memory is taken by what is kept.
+    pub fn bytes(&self) -> u64 {
+        self.cache.weight() + self.variants.weight()
     }
 
     fn prepare(&self, text: &str, name: Option<&str>, method: Method) -> Result<Prepared, Refusal> {
@@ -144,31 +164,30 @@ impl Documents {
         let operations = document
             .operations
             .iter()
-            .map(|(name, definition)| Operation {
-                name: name.cloned(),
-                definition: definition.clone(),
-                variants: Mutex::default(),
-            })
+            .map(|(name, definition)| Operation { name: name.cloned(), definition: definition.clone() })
             .collect();
-        Ok(Prepared { document, operations, conditions, mentions })
+        Ok(Prepared { id: self.next.fetch_add(1, Ordering::Relaxed), document, operations, conditions, mentions })
     }
 
-    fn variant(&self, prepared: &Prepared, operation: &Operation, variables: &Variables) -> Arc<Variant> {
+    fn variant(
+        &self,
+        prepared: &Prepared,
+        place: usize,
+        operation: &Operation,
+        variables: &Variables,
+    ) -> Result<Arc<Variant>, Refusal> {
         let default = |name: &Name| {
             let definitions = &operation.definition.node.variable_definitions;
             definitions.iter().find(|it| it.node.name.node == *name).and_then(|it| it.node.default_value())
         };
         let is_met = |name: &Name| matches!(variables.get(name).or_else(|| default(name)), Some(Value::Boolean(true)));
-        let conditions: Vec<bool> = prepared.conditions.iter().map(is_met).collect();
-        if let Some(variant) = operation.variants.lock().get(&conditions) {
-            return variant.clone();
+        let key = (prepared.id, place, prepared.conditions.iter().map(is_met).collect());
+        if let Some(variant) = self.variants.get(&key) {
+            return Ok(variant);
         }
-        let variant = Arc::new(Variant::new(&self.model, &prepared.document, &operation.definition, &is_met));
-        let mut variants = operation.variants.lock();
-        if variants.len() < VARIANTS_MAX {
-            variants.insert(conditions, variant.clone());
-        }
-        variant
+        let variant = Arc::new(Variant::new(&self.model, &prepared.document, &operation.definition, &is_met)?);
+        self.variants.insert(key, variant.clone());
+        Ok(variant)
     }
 }
 
@@ -195,8 +214,8 @@ impl Variant {
         document: &ExecutableDocument,
         operation: &Positioned<OperationDefinition>,
         conditions: &dyn Fn(&Name) -> bool,
-    ) -> Self {
-        let selected = flatten::flatten(document, &operation.node.selection_set.node, conditions);
+    ) -> Result<Self, Refusal> {
+        let selected = flatten::flatten(document, &operation.node.selection_set.node, conditions)?;
         let nodes = cost::tree(model, &operation.node, &selected);
         let hollow = selected.is_empty() || cost::is_hollow_somewhere(&nodes);
         let set = flatten::selection_set(&selected, selected.is_empty());
@@ -208,7 +227,7 @@ impl Variant {
             selection_set: Positioned::<SelectionSet>::new(set, operation.node.selection_set.pos),
         };
         let operations = DocumentOperations::Single(Positioned::new(definition, operation.pos));
-        Self { document: ExecutableDocument { operations, fragments: HashMap::new() }, nodes, hollow, introspects }
+        Ok(Self { document: ExecutableDocument { operations, fragments: HashMap::new() }, nodes, hollow, introspects })
     }
 }
 

@@ -1,5 +1,5 @@
 //! Variables stand where their types fit (GraphQL, 5.8.5). The engine has this rule and does not run it: its chain of visitors does
-//! not pass on the values that the rule looks at.
+//! not pass on the values that the rule looks at. And literals of custom scalars are what these can have.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,11 @@ use async_graphql::Name;
 use async_graphql::parser::types::{
     BaseType, Directive, ExecutableDocument, OperationDefinition, Selection, SelectionSet, Type, VariableDefinition,
 };
-use async_graphql::{Pos, Positioned};
+use async_graphql::{Pos, Positioned, Value as Const};
 use async_graphql_value::Value;
 
 use super::model::{Input, Model, Object};
+use super::variables;
 use crate::error::{Code, Refusal};
 
 /// Refuses a validated document in which a variable stands where its type does not fit.
@@ -71,6 +72,17 @@ impl Check<'_> {
             },
             (Value::List(values), BaseType::List(item)) => values.iter().try_for_each(|value| self.value(value, item, false, at)),
             (value, BaseType::List(item)) => self.value(value, item, false, at),
+            (value, BaseType::Named(name)) if matches!(self.model.inputs.get(name), Some(Input::Scalar)) => {
+                // The engine would find out in each field by itself.
+                let is_wrong = |value: Const| value != Const::Null && !variables::is_of_scalar(name, &value);
+                match value.clone().into_const().filter(|value| is_wrong(value.clone())) {
+                    Some(value) => {
+                        let what = format!("{value:.80} is no {name} (line {}, column {})", at.line, at.column);
+                        Err(Refusal::new(Code::GraphqlValidationFailed, what).at(at.line, at.column))
+                    }
+                    None => Ok(()),
+                }
+            }
             (Value::Object(fields), BaseType::Named(name)) => match self.model.inputs.get(name) {
                 Some(Input::Object(types)) => fields.iter().try_for_each(|(field, value)| match types.get(field) {
                     Some((ty, optional)) => self.value(value, ty, *optional && !ty.nullable, at),
@@ -85,7 +97,7 @@ impl Check<'_> {
 
 fn fits(variable: &VariableDefinition, wanted: &Type, has_default: bool) -> bool {
     let ty = &variable.var_type.node;
-    let defaulted = has_default || variable.default_value().is_some_and(|value| *value != async_graphql::Value::Null);
+    let defaulted = has_default || variable.default_value().is_some_and(|value| *value != Const::Null);
     (wanted.nullable || !ty.nullable || defaulted) && same(&ty.base, &wanted.base)
 }
 

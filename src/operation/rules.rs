@@ -37,7 +37,7 @@ impl Ready {
         let (asked, allowed) = (estimate.units.total(), rules.query_units_max);
         if asked > allowed {
             let what = format!(
-                "This query may cost {asked} units, more than the {allowed} that your plan allows one query. Ask for fewer rows at a time."
+                "This query may cost {asked} units, more than the {allowed} that your plan, or this key, allows one query. Ask for fewer rows at a time."
             );
             return Err(Refusal::new(Code::CostEstimatedTooExpensive, what));
         }

@@ -48,6 +48,76 @@ fn lists_multiply_what_is_below_them() {
 }
 
 #[test]
+fn one_value_in_place_of_a_list_is_one_whatever_it_is() {
+    let text =
+        |skus: &str| format!("query($s: [ID!]! = \"1\") {{ products(skus: {skus}) {{ price(market: \"A\") {{ amount }} }} }}");
+    for skus in ["-5", "0", "12345", "\"A\""] {
+        assert_eq!(estimate(&text(skus).replace("query($s: [ID!]! = \"1\") ", ""), value!({})), 1, "{skus}");
+    }
+    assert_eq!(estimate(&text("$s"), value!({ "s": 0 })), 1);
+    assert_eq!(estimate(&text("$s"), value!({})), 1);
+}
+
+#[test]
+fn fields_that_are_going_to_fail_weigh_more_than_others() {
+    let fields = |text: &str, terms: &Terms| ready(text, value!({})).unwrap().estimate(terms).fields;
+    let without = Terms::new([Product::Inventory], [crate::metering::Deniable::Title], |_| 1);
+    let text = "{ product(sku: \"A\") { title priceHistory(market: \"A\", first: 5) { amount } } }";
+    // product, title, priceHistory and 5 amounts; or product, and two that are refused.
+    assert_eq!((fields(text, &terms()), fields(text, &without)), (8, 41));
+    let text = "{ product(sku: \"A\") { priceHistory(market: \"A\", first: 0) { amount } } }";
+    assert_eq!(fields(text, &terms()), 21);
+}
+
+#[test]
+fn fields_that_cannot_be_merged_are_refused_wherever_they_stand() {
+    for text in [
+        "{ product(sku: \"A\") { p: price(market: \"X\") { amount } ... on Product { p: price(market: \"Y\") { amount } } } }",
+        "{ product(sku: \"A\") { p: price(market: \"X\") { amount } } product(sku: \"A\") { ... { p: price(market: \"Y\") { amount } } } }",
+        "{ product(sku: \"A\") { p: title ... on Product { p: brand } } }",
+    ] {
+        let refusal = ready(text, value!({})).err().unwrap();
+        assert_eq!(refusal.code, Code::GraphqlValidationFailed, "{text}: {refusal}");
+    }
+}
+
+#[test]
+fn values_of_custom_scalars_fail_once_and_not_in_each_field() {
+    let text = "query($v: DateTime) { product(sku: \"A\") { priceHistory(market: \"A\", from: $v) { amount } } }";
+    for (variables, fits) in [
+        (value!({ "v": "2026-01-01T00:00:00Z" }), true),
+        (value!({ "v": null }), true),
+        (value!({ "v": "junk" }), false),
+        (value!({ "v": [1, 2] }), false),
+        (value!({ "v": 5 }), false),
+    ] {
+        assert_eq!(ready(text, variables.clone()).is_ok(), fits, "{variables}");
+    }
+    let literal = |value: &str| text.replace("query($v: DateTime) ", "").replace("$v", value);
+    assert!(ready(&literal("\"2026-01-01T00:00:00Z\""), value!({})).is_ok());
+    assert_eq!(ready(&literal("\"junk\""), value!({})).err().unwrap().code, Code::GraphqlValidationFailed);
+}
+
+#[test]
+fn what_is_kept_of_documents_is_bounded_whatever_they_hold() {
+    let documents = Documents::new(&product::sdl(), product::validator(true), Bounds::default(), 1 << 20).unwrap();
+    let fields: String = (0..60).map(|n| format!("a{n}: title ")).collect();
+    let variables: String = (0..4).map(|n| format!("$c{n}: Boolean! ")).collect();
+    let spreads: String = (0..4).map(|n| format!("... @include(if: $c{n}) {{ ...F }} ")).collect();
+    for round in 0..200 {
+        let text = format!(
+            "query({variables}) {{ p{round}: product(sku: \"A\") {{ sku {spreads} }} }} fragment F on Product {{ {fields} }}"
+        );
+        for bits in 0..16 {
+            let variables = (0..4).map(|n| (async_graphql::Name::new(format!("c{n}")), Value::Boolean(bits >> n & 1 == 1)));
+            let variables = Variables::from_value(Value::Object(variables.collect()));
+            documents.ready(&text, None, variables, Method::Post).unwrap();
+        }
+    }
+    assert!(documents.bytes() <= 1 << 20, "{}", documents.bytes());
+}
+
+#[test]
 fn fields_of_one_key_count_once_and_skipped_ones_do_not() {
     let text = "query($no: Boolean!) { product(sku: \"A\") { price(market: \"A\") { amount } ...F ... @skip(if: $no) { inventory(location: \"X\") { onHand } } } } \
                 fragment F on Product { price(market: \"A\") { currency } }";
@@ -63,7 +133,7 @@ fn what_the_terms_leave_out_counts_nothing() {
     )
     .unwrap();
     let denied = Terms::new([Product::Pricing], [crate::metering::Deniable::ListAmount], |_| 1);
-    assert_eq!(ready.estimate(&denied).units.total(), 0);
+    assert_eq!(ready.estimate(&denied).units.total(), 0, "all that is asked of the price is denied");
     let data = value!({ "product": { "price": { "listAmount": null, "__typename": "Price" }, "inventory": null } });
     assert_eq!(ready.actual(&data, &denied, &HashSet::new()).units.total(), 0);
     // With the field, at the plan's own weight:

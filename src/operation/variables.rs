@@ -133,8 +133,7 @@ fn named(model: &Model, name: &Name, value: &Value) -> Result<bool, Wrong> {
         | ("ID", Value::String(_)) => true,
         ("ID", Value::Number(number)) => !number.is_f64(),
         _ => match (model.inputs.get(name), value) {
-            // What is in it is the field's to judge.
-            (Some(Input::Scalar), _) => true,
+            (Some(Input::Scalar), value) => is_of_scalar(name, value),
             (Some(Input::Enum(values)), Value::String(text)) => values.iter().any(|value| value == text),
             (Some(Input::Enum(values)), Value::Enum(text)) => values.contains(text),
             (Some(Input::Object(fields)), Value::Object(given)) => {
@@ -151,6 +150,17 @@ fn named(model: &Model, name: &Name, value: &Value) -> Result<bool, Wrong> {
         },
     };
     Ok(fits_there)
+}
+
+/// Whether a custom scalar can have a value: so that it fails once, not in each field that has it.
+pub(super) fn is_of_scalar(name: &str, value: &Value) -> bool {
+    match (name, value) {
+        ("JSON", _) => true,
+        ("DateTime", Value::String(text)) => text.parse::<jiff::Timestamp>().is_ok(),
+        ("Decimal", Value::String(text)) => text.parse::<rust_decimal::Decimal>().is_ok(),
+        ("BigInt", Value::String(text)) => text.parse::<i64>().is_ok(),
+        _ => false,
+    }
 }
 
 fn told(value: &Value) -> String {

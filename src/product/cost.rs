@@ -72,7 +72,7 @@ impl CostEstimate {
         self.units.iter().map(|(product, units)| ProductUnits { product, units }).collect()
     }
 
-    /// Whether it would be admitted, given enough rate, quota and spend.
+    /// Whether it would be admitted, given enough rate, quota and spend. Arguments out of range are not looked at.
     async fn admitted(&self) -> bool {
         self.refusal.is_none()
     }

@@ -256,15 +256,15 @@ impl Product {
         self.price_in(ctx, market).transpose()
     }
 
-    /// Its prices of the past in a market, as far as they are kept, the newest first; null where the market is unknown or
-    /// outside of your scope.
+    /// Its prices in a market, as far as they are kept: the one in force first, then those before it; null where the market is
+    /// unknown or outside of your scope.
     #[graphql(directive = list_size::apply(Some(POINTS_MAX as i32), Some(vec!["first".to_owned()]), None, false))]
     async fn price_history(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The market, as the stream names it.")] market: String,
-        #[graphql(desc = "In force from this instant on.")] from: Option<DateTime>,
-        #[graphql(desc = "In force before this instant.")] to: Option<DateTime>,
+        #[graphql(desc = "That came into force at this instant or later.")] from: Option<DateTime>,
+        #[graphql(desc = "That came into force before this instant.")] to: Option<DateTime>,
         #[graphql(desc = "How many: 1 to 100; 100 when left out.")] first: Option<i32>,
     ) -> Option<async_graphql::Result<Vec<PricePoint>>> {
         let first = first.unwrap_or(POINTS_MAX as i32);

@@ -53,7 +53,8 @@ impl Services {
 /// Live data, as your plan has it. What an answer costs stands in its extensions; `estimateCost` tells before.
 #[Object(directive = cost::apply(free()))]
 impl Query {
-    /// One product; null for an unknown SKU and for one outside of your scope.
+    /// One product; null for an unknown SKU and for one outside of your scope. A test key sees the sample set: `catalog` lists it,
+    /// with stock at BER-1 and MUC-1 and prices in DE and CH.
     async fn product(&self, ctx: &Context<'_>, #[graphql(desc = "The SKU.")] sku: ID) -> Option<async_graphql::Result<Product>> {
         one(ctx, &sku).await.transpose()
     }
@@ -84,11 +85,11 @@ impl Query {
         Some(catalog::page(ctx, first.unwrap_or(catalog::PAGE_DEFAULT), after.as_deref()).await)
     }
 
-    /// What a query would cost you at most. Free.
+    /// What a query would cost you at most. Free, but for one unit of the rate.
     async fn estimate_cost(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The document, with one operation.")] query: String,
+        #[graphql(desc = "The document; one operation alone.")] query: String,
         #[graphql(desc = "Its variables, as an object.")] variables: Option<Json>,
     ) -> Option<async_graphql::Result<CostEstimate>> {
         Some(CostEstimate::of(ctx, &query, variables.map(|variables| variables.0)))

@@ -109,8 +109,9 @@ async fn one_unit_for_each_value_answered_however_it_is_asked() {
         (format!("{{ products(skus: [\"A1\", \"A1\", \"B1\"]) {{ {stock} {{ onHand }} }} }}"), 3),
         (format!("{{ catalog(first: 3) {{ edges {{ node {{ {stock} {{ onHand }} }} }} nodes {{ {stock} {{ onHand }} }} }} }}"), 6),
         (format!("query($no: Boolean = false) {{ product(sku: \"A1\") {{ {stock} @include(if: $no) {{ onHand }} }} }}"), 0),
-        // Nothing is told of a value whose every field is skipped.
-        (format!("{{ product(sku: \"A1\") {{ {stock} {{ onHand @skip(if: true) }} }} }}"), 0),
+        // That it is there is told, whatever is skipped of it.
+        (format!("{{ product(sku: \"A1\") {{ {stock} {{ onHand @skip(if: true) }} }} }}"), 1),
+        (format!("{{ product(sku: \"A1\") {{ {stock} {{ __typename }} }} }}"), 1),
         ("query($f: Int) { catalog(first: $f) { nodes { sku } } }".to_owned(), 0),
         ("{ product(sku: \"A1\") { price(market: \"X\") @skip(if: true) { amount } ... @skip(if: false) { price(market: \"X\") { amount @skip(if: true) } } price(market: \"X\") { currency } } }".to_owned(), 1),
         ("{ product(sku: \"A1\") { sku title } viewer { name } __typename }".to_owned(), 0),

@@ -91,7 +91,7 @@ on_both_databases! {
         assert_eq!(billed, 1, "the test key's answer is not");
 
         let all = [
-            "key", "issue", "Ada", "--mode", "test", "--expires", "2999-01-31", "--product", "pricing", "--product", "inventory",
+            "key", "issue", "Ada", "--mode", "live", "--expires", "2999-01-31", "--product", "pricing", "--product", "inventory",
             "--address", "127.0.0.0/8", "--address", "2001:db8::1", "--units-per-second", "5", "--burst", "10", "--quota", "1000",
         ];
         let key = line(&database, &all);
@@ -353,6 +353,7 @@ on_both_databases! {
             (&["issue", "Ada", "--units-per-second", "1", "--burst", "0"], "burst of 0 units is impossible: give 1 to 1000000"),
             (&["issue", "Ada", "--units-per-second", "1", "--burst", "1000001"], "give 1 to 1000000"),
             (&["issue", "Ada", "--quota", "0"], "quota of 0 units is impossible"),
+            (&["issue", "Ada", "--mode", "test", "--quota", "5"], "a test key uses no quota: leave its quota out"),
             (&["issue", "Ada", "--expires", "soon"], "\"soon\" is no date"),
             (&["issue", "Ada", "--expires", "2020-01-31"], "would be of no use: give an instant in the future"),
             (&["issue", "Ada", "--expires", "2999-01-31T12:00:00"], "has no time zone"),

@@ -131,10 +131,10 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// `times` objects of a type, once a field of it is asked that the plan has.
+    /// `times` objects of a type, unless all that is asked of it is what the plan does not have.
     fn add(&self, kind: &str, fields: &Collected<'a>, times: u64, units: &mut Units) {
-        let mut asked = fields.iter().map(|(_, group)| &group[0].name);
-        if asked.all(|name| name == "__typename" || self.denied(kind, name)) {
+        let asked: Vec<&String> = fields.iter().map(|(_, group)| &group[0].name).filter(|name| *name != "__typename").collect();
+        if !asked.is_empty() && asked.iter().all(|name| self.denied(kind, name)) {
             return;
         }
         // The Cost Directives Specification: an object type that says nothing weighs one.
