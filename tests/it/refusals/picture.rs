@@ -85,12 +85,17 @@ pub(super) fn assert(name: &str, ask: &Ask, answer: &Answer) {
 /// The same, of what was asked otherwise.
 #[track_caller]
 pub(super) fn assert_text(name: &str, asked: &str, answer: &Answer) {
+    compare(name, &format!("{asked}\n{}", shown(answer).trim_end()));
+}
+
+/// The same, of a text.
+#[track_caller]
+pub(super) fn compare(name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/snapshots"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    let text = redacted(&format!("{asked}\n{}", shown(answer).trim_end()));
-    settings.bind(|| insta::assert_snapshot!(name, text));
+    settings.bind(|| insta::assert_snapshot!(name, redacted(text)));
 }
 
 fn shown(answer: &Answer) -> String {

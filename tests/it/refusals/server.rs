@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use rand::SeedableRng;
 use serde_json::json;
 
 use super::picture::{self, Ask};
@@ -90,4 +91,19 @@ async fn a_journal_that_cannot_be_written() {
         }
     }
     panic!("1000 answers, and the disk is not full");
+}
+
+/// Nothing that a client can send is known to provoke it: this is how it would look.
+#[tokio::test]
+async fn something_of_ours_that_nobody_expected() {
+    let request = tollgate::ids::RequestId::new(tollgate::clock::Micros(0), &mut rand_chacha::ChaCha8Rng::seed_from_u64(1));
+    let refusal = tollgate::error::Refusal::internal(&request).into();
+    let response = tollgate::gate::answer::refusal(tollgate::gate::request::Media::GraphqlResponse, &request, &refusal);
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, 10_000).await.unwrap();
+    let mut told = format!("(a panic, say)\n{}\n", parts.status);
+    for (name, value) in &parts.headers {
+        told += &format!("{name}: {}\n", value.to_str().unwrap());
+    }
+    picture::compare("internal", &format!("{told}\n{}", String::from_utf8_lossy(&body)));
 }
