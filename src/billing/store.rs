@@ -65,6 +65,15 @@ pub struct Used {
     pub counted: Counted,
 }
 
+fn meter(row: &AnyRow, column: usize) -> anyhow::Result<Meter> {
+    let name: String = row.try_get(column)?;
+    Meter::from_name(&name).with_context(|| format!("the ledger has the unknown meter \"{name}\""))
+}
+
+fn units(row: &AnyRow, column: usize) -> anyhow::Result<u64> {
+    Ok(u64::try_from(row.try_get::<i64, _>(column)?)?)
+}
+
 /// What `partner` used between two instants that lie on the edges of cells.
 pub async fn usage(connection: &mut AnyConnection, partner: &PartnerId, from: Micros, to: Micros) -> anyhow::Result<Vec<Used>> {
     let rows = sqlx::query(
@@ -79,15 +88,11 @@ pub async fn usage(connection: &mut AnyConnection, partner: &PartnerId, from: Mi
     .await?;
     rows.iter()
         .map(|row| {
-            let meter: String = row.try_get(2)?;
             Ok(Used {
                 plan: row.try_get::<String, _>(0)?.into(),
                 plan_version: row.try_get(1)?,
-                meter: Meter::from_name(&meter).with_context(|| format!("the ledger has the unknown meter \"{meter}\""))?,
-                counted: Counted {
-                    units: u64::try_from(row.try_get::<i64, _>(3)?)?,
-                    waived: u64::try_from(row.try_get::<i64, _>(4)?)?,
-                },
+                meter: meter(row, 2)?,
+                counted: Counted { units: units(row, 3)?, waived: units(row, 4)? },
             })
         })
         .collect()
@@ -122,14 +127,13 @@ pub async fn usage_by_key(connection: &mut AnyConnection, from: Micros, to: Micr
     .await?;
     rows.iter()
         .map(|row| {
-            let meter: String = row.try_get(4)?;
             Ok(UsedByKey {
                 partner: row.try_get::<String, _>(0)?.into(),
                 key: row.try_get::<String, _>(1)?.into(),
                 plan: row.try_get::<String, _>(2)?.into(),
                 plan_version: row.try_get(3)?,
-                meter: Meter::from_name(&meter).with_context(|| format!("the ledger has the unknown meter \"{meter}\""))?,
-                units: u64::try_from(row.try_get::<i64, _>(5)?)?,
+                meter: meter(row, 4)?,
+                units: units(row, 5)?,
             })
         })
         .collect()

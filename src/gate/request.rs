@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::edge;
 use crate::error::{Code, Refusal};
 
 /// How an answer is written.
@@ -101,9 +102,13 @@ pub fn content_type(headers: &HeaderMap) -> Result<(), Refusal> {
         quoted ^= c == '"';
         c == ';' && !quoted
     };
-    let mut parts = value.split(separates).map(str::trim);
-    let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
-    let charset = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    let is_json = edge::content_type(headers) == "application/json";
+    let charset = value
+        .split(separates)
+        .skip(1)
+        .map(str::trim)
+        .filter_map(|part| part.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
     let is_utf8 = charset.is_none_or(|(_, charset)| {
         let charset = charset.trim().trim_matches('"');
         charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8")

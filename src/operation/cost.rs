@@ -26,8 +26,16 @@ pub(super) struct Node {
 
 /// How many values a field has for each of its parents, at most.
 enum Size {
-    Fixed(u64),
-    Variable { name: Name, default: u64, assumed: u64, of_list: bool },
+    /// It is no list, or nothing says how many: then as many as the schema assumes.
+    Assumed(u64),
+    /// As a slicing argument says.
+    Given(u64),
+    Variable {
+        name: Name,
+        default: u64,
+        assumed: u64,
+        of_list: bool,
+    },
 }
 
 /// What running an operation may come to.
@@ -68,7 +76,7 @@ fn nodes(
         let size = match (own, above) {
             (Some(size), _) if size.sized_fields.is_empty() => sliced(operation, it, field, size),
             (_, Some((parent, above, size))) if size.sized_fields.contains(name) => sliced(operation, parent, Some(above), size),
-            _ => Size::Fixed(1),
+            _ => Size::Assumed(1),
         };
         Node {
             key: it.key.clone(),
@@ -89,7 +97,7 @@ fn nodes(
 
 fn sliced(operation: &OperationDefinition, selected: &Selected, field: Option<&Field>, size: &ListSize) -> Size {
     let slicing = size.slicing.iter().find_map(|name| Some((name, selected.field.node.get_argument(name)?)));
-    let Some((argument, written)) = slicing else { return Size::Fixed(size.assumed) };
+    let Some((argument, written)) = slicing else { return Size::Assumed(size.assumed) };
     let of_list =
         field.and_then(|field| field.arguments.get(argument)).is_some_and(|(ty, _)| matches!(ty.base, BaseType::List(_)));
     let length = |value: &Value| length(value, of_list, size.assumed);
@@ -100,8 +108,8 @@ fn sliced(operation: &OperationDefinition, selected: &Selected, field: Option<&F
             Size::Variable { name: name.clone(), default, assumed: size.assumed, of_list }
         }
         // Its items may be variables: each is one all the same.
-        Written::List(values) => Size::Fixed(values.len() as u64),
-        value => Size::Fixed(value.clone().into_const().map_or(size.assumed, |value| length(&value))),
+        Written::List(values) => Size::Given(values.len() as u64),
+        value => Size::Given(value.clone().into_const().map_or(size.assumed, |value| length(&value))),
     }
 }
 
@@ -119,7 +127,7 @@ fn length(value: &Value, of_list: bool, assumed: u64) -> u64 {
 impl Size {
     fn with(&self, variables: &Variables) -> u64 {
         match self {
-            Self::Fixed(size) => *size,
+            Self::Assumed(size) | Self::Given(size) => *size,
             Self::Variable { name, default, assumed, of_list } => {
                 variables.get(name).map_or(*default, |value| length(value, *of_list, *assumed))
             }
@@ -150,15 +158,15 @@ pub(super) fn estimate(nodes: &[Node], variables: &Variables, terms: &Terms) -> 
 
 /// An error takes as long to make as so many fields.
 const FIELDS_OF_AN_ERROR: u64 = 20;
-/// What no list goes past: a slicing argument beyond it, or of nothing, is refused where it stands.
-const LIST_MAX: u64 = 100;
+/// What no slicing argument goes past: more, or nothing, is refused where it stands.
+pub const LIST_MAX: usize = 100;
 
 fn add(estimate: &mut Estimate, nodes: &[Node], variables: &Variables, terms: &Terms, parents: u64) {
     for node in nodes {
         let size = node.size.with(variables);
         let is_refused = node.deniable.is_some_and(|field| terms.denies(field))
             || node.product().is_some_and(|product| !terms.sells(product))
-            || (!matches!(node.size, Size::Fixed(1)) && !(1..=LIST_MAX).contains(&size));
+            || (!matches!(node.size, Size::Assumed(_)) && !(1..=LIST_MAX as u64).contains(&size));
         let fields = if is_refused { FIELDS_OF_AN_ERROR } else { 1 };
         estimate.fields = estimate.fields.saturating_add(parents.saturating_mul(fields));
         if node.children.is_empty() && node.weighted.is_none() {

@@ -12,6 +12,7 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Pos, Positioned};
 use async_graphql_value::Value;
 
+use super::walk;
 use crate::error::{Code, Refusal};
 
 /// The response key that stands in a selection set of which everything is skipped: the engine would answer null for it, where
@@ -204,27 +205,14 @@ fn wrap(set: &mut SelectionSet) {
 /// The variables that conditions in `document` read.
 pub(super) fn condition_variables(document: &ExecutableDocument) -> Vec<Name> {
     let mut found = Vec::new();
-    let operations = document.operations.iter().map(|(_, it)| &it.node.selection_set.node);
-    let fragments = document.fragments.values().map(|it| &it.node.selection_set.node);
-    for set in operations.chain(fragments) {
-        look(set, &mut found);
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
-}
-
-fn look(set: &SelectionSet, found: &mut Vec<Name>) {
-    for selection in set.items.iter().map(|item| &item.node) {
+    walk::selections(document, &mut |selection| {
         for directive in selection.directives() {
             if let Some(Value::Variable(name)) = directive.node.get_argument("if").map(|value| &value.node) {
                 found.push(name.clone());
             }
         }
-        match selection {
-            Selection::Field(field) => look(&field.node.selection_set.node, found),
-            Selection::InlineFragment(fragment) => look(&fragment.node.selection_set.node, found),
-            Selection::FragmentSpread(_) => {}
-        }
-    }
+    });
+    found.sort_unstable();
+    found.dedup();
+    found
 }

@@ -17,6 +17,7 @@ mod rules;
 #[allow(clippy::unwrap_used)]
 mod tests;
 mod variables;
+mod walk;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use async_graphql::{Name, Positioned, Request, Value, Variables};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-pub use cost::{Actual, Estimate};
+pub use cost::{Actual, Estimate, LIST_MAX};
 pub use rules::Rules;
 
 use crate::error::{Code, Refusal};
@@ -81,15 +82,9 @@ struct Prepared {
     /// Never given twice.
     id: u64,
     document: ExecutableDocument,
-    operations: Vec<Operation>,
     /// Variables that `@skip` and `@include` read.
     conditions: Vec<Name>,
     mentions: variables::Mentions,
-}
-
-struct Operation {
-    name: Option<Name>,
-    definition: Positioned<OperationDefinition>,
 }
 
 /// An operation with its conditions decided.
@@ -134,23 +129,17 @@ impl Documents {
                 prepared
             }
         };
-        let operations = prepared.operations.iter().enumerate();
-        let (place, operation) = choose(operations.map(|(place, it)| (it.name.as_ref(), (place, it))), name)?;
-        variables::check(&self.model, &operation.definition.node, &variables)?;
-        variables::copies(&prepared.mentions, &operation.definition.node, &variables)?;
+        let (place, operation) = choose(&prepared.document, name)?;
+        variables::check(&self.model, &operation.node, &variables)?;
+        variables::copies(&prepared.mentions, &operation.node, &variables)?;
         let variant = self.variant(&prepared, place, operation, &variables)?;
         Ok(Ready { variant, variables })
-    }
-
-    /// About how much memory is taken by what is kept.
-    pub fn bytes(&self) -> u64 {
-        self.cache.weight() + self.variants.weight()
     }
 
     fn prepare(&self, text: &str, name: Option<&str>, method: Method) -> Result<Prepared, Refusal> {
         precheck(text, &self.bounds).map_err(|refusal| Refusal::new(Code::QueryTooComplex, refusal.to_string()))?;
         let document = parse_query(text).map_err(|error| not_graphql(&error))?;
-        let (_, chosen) = choose(document.operations.iter().map(|(name, it)| (name, (name, it))), name)?;
+        let (_, chosen) = choose(&document, name)?;
         if method == Method::Get && chosen.node.ty != OperationType::Query {
             return Err(Refusal::method_not_allowed(
                 "POST",
@@ -161,23 +150,18 @@ impl Documents {
         positions::check(&self.model, &document)?;
         let conditions = flatten::condition_variables(&document);
         let mentions = variables::mentions(&document);
-        let operations = document
-            .operations
-            .iter()
-            .map(|(name, definition)| Operation { name: name.cloned(), definition: definition.clone() })
-            .collect();
-        Ok(Prepared { id: self.next.fetch_add(1, Ordering::Relaxed), document, operations, conditions, mentions })
+        Ok(Prepared { id: self.next.fetch_add(1, Ordering::Relaxed), document, conditions, mentions })
     }
 
     fn variant(
         &self,
         prepared: &Prepared,
         place: usize,
-        operation: &Operation,
+        operation: &Positioned<OperationDefinition>,
         variables: &Variables,
     ) -> Result<Arc<Variant>, Refusal> {
         let default = |name: &Name| {
-            let definitions = &operation.definition.node.variable_definitions;
+            let definitions = &operation.node.variable_definitions;
             definitions.iter().find(|it| it.node.name.node == *name).and_then(|it| it.node.default_value())
         };
         let is_met = |name: &Name| matches!(variables.get(name).or_else(|| default(name)), Some(Value::Boolean(true)));
@@ -185,27 +169,31 @@ impl Documents {
         if let Some(variant) = self.variants.get(&key) {
             return Ok(variant);
         }
-        let variant = Arc::new(Variant::new(&self.model, &prepared.document, &operation.definition, &is_met)?);
+        let variant = Arc::new(Variant::new(&self.model, &prepared.document, operation, &is_met)?);
         self.variants.insert(key, variant.clone());
         Ok(variant)
     }
 }
 
-/// The operation that is meant (GraphQL, 6.1).
-fn choose<'a, T>(mut operations: impl Iterator<Item = (Option<&'a Name>, T)>, name: Option<&str>) -> Result<T, Refusal> {
-    let refused = |message: String| Refusal::document(message);
-    match name {
-        Some(name) => operations.find(|(of, _)| of.is_some_and(|of| of.as_str() == name)).map(|(_, it)| it).ok_or_else(|| {
-            refused(format!(
-                "The document has no operation named \"{name:.80}\". Send the operationName of one of its operations."
-            ))
-        }),
-        None => match (operations.next(), operations.next()) {
+/// The operation that is meant (GraphQL, 6.1), and its place among those of its document.
+fn choose<'a>(
+    document: &'a ExecutableDocument,
+    name: Option<&str>,
+) -> Result<(usize, &'a Positioned<OperationDefinition>), Refusal> {
+    let mut operations = document.operations.iter().enumerate().map(|(place, (of, operation))| (of, (place, operation)));
+    let Some(name) = name else {
+        return match (operations.next(), operations.next()) {
             (Some((_, it)), None) => Ok(it),
-            (None, _) => Err(refused("The document has no operation. Send a query.".to_owned())),
-            (Some(_), Some(_)) => Err(refused("The document has several operations. Say which in operationName.".to_owned())),
-        },
-    }
+            (None, _) => Err(Refusal::document("The document has no operation. Send a query.")),
+            (Some(_), Some(_)) => Err(Refusal::document("The document has several operations. Say which in operationName.")),
+        };
+    };
+    let named = operations.find(|(of, _)| of.is_some_and(|of| of.as_str() == name));
+    named.map(|(_, it)| it).ok_or_else(|| {
+        let what =
+            format!("The document has no operation named \"{name:.80}\". Send the operationName of one of its operations.");
+        Refusal::document(what)
+    })
 }
 
 impl Variant {

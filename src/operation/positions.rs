@@ -74,13 +74,14 @@ impl Check<'_> {
             (value, BaseType::List(item)) => self.value(value, item, false, at),
             (value, BaseType::Named(name)) if matches!(self.model.inputs.get(name), Some(Input::Scalar)) => {
                 // The engine would find out in each field by itself.
-                let is_wrong = |value: Const| value != Const::Null && !variables::is_of_scalar(name, &value);
-                match value.clone().into_const().filter(|value| is_wrong(value.clone())) {
-                    Some(value) => {
-                        let what = format!("{value:.80} is no {name} (line {}, column {})", at.line, at.column);
+                match value.clone().into_const() {
+                    Some(value) if value != Const::Null && !variables::is_of_scalar(name, &value) => {
+                        let value = variables::told(&value);
+                        let what =
+                            format!("{value} is no {name} as the schema describes it (line {}, column {})", at.line, at.column);
                         Err(Refusal::new(Code::GraphqlValidationFailed, what).at(at.line, at.column))
                     }
-                    None => Ok(()),
+                    _ => Ok(()),
                 }
             }
             (Value::Object(fields), BaseType::Named(name)) => match self.model.inputs.get(name) {

@@ -99,25 +99,6 @@ fn values_of_custom_scalars_fail_once_and_not_in_each_field() {
 }
 
 #[test]
-fn what_is_kept_of_documents_is_bounded_whatever_they_hold() {
-    let documents = Documents::new(&product::sdl(), product::validator(true), Bounds::default(), 1 << 20).unwrap();
-    let fields: String = (0..60).map(|n| format!("a{n}: title ")).collect();
-    let variables: String = (0..4).map(|n| format!("$c{n}: Boolean! ")).collect();
-    let spreads: String = (0..4).map(|n| format!("... @include(if: $c{n}) {{ ...F }} ")).collect();
-    for round in 0..200 {
-        let text = format!(
-            "query({variables}) {{ p{round}: product(sku: \"A\") {{ sku {spreads} }} }} fragment F on Product {{ {fields} }}"
-        );
-        for bits in 0..16 {
-            let variables = (0..4).map(|n| (async_graphql::Name::new(format!("c{n}")), Value::Boolean(bits >> n & 1 == 1)));
-            let variables = Variables::from_value(Value::Object(variables.collect()));
-            documents.ready(&text, None, variables, Method::Post).unwrap();
-        }
-    }
-    assert!(documents.bytes() <= 1 << 20, "{}", documents.bytes());
-}
-
-#[test]
 fn fields_of_one_key_count_once_and_skipped_ones_do_not() {
     let text = "query($no: Boolean!) { product(sku: \"A\") { price(market: \"A\") { amount } ...F ... @skip(if: $no) { inventory(location: \"X\") { onHand } } } } \
                 fragment F on Product { price(market: \"A\") { currency } }";

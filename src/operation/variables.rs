@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 
-use async_graphql::parser::types::{BaseType, ExecutableDocument, OperationDefinition, Selection, SelectionSet, Type};
+use async_graphql::parser::types::{BaseType, ExecutableDocument, OperationDefinition, Selection, Type};
 use async_graphql::{Name, Value, Variables};
 use async_graphql_value::Value as Written;
 
 use super::model::{Input, Model};
+use super::walk;
 use crate::error::{Code, Refusal};
 
 /// How much of a wrong value is told.
@@ -64,28 +65,14 @@ fn values(value: &Value) -> u64 {
 /// Counts the mentions in a document.
 pub(super) fn mentions(document: &ExecutableDocument) -> Mentions {
     let mut found = Mentions::new();
-    for (_, operation) in document.operations.iter() {
-        look(&operation.node.selection_set.node, &mut found);
-    }
-    for fragment in document.fragments.values() {
-        look(&fragment.node.selection_set.node, &mut found);
-    }
-    found
-}
-
-fn look(set: &SelectionSet, found: &mut Mentions) {
-    for selection in set.items.iter().map(|item| &item.node) {
-        let directives = selection.directives().iter().flat_map(|directive| &directive.node.arguments);
-        directives.for_each(|(_, value)| mentioned(&value.node, found));
-        match selection {
-            Selection::Field(field) => {
-                field.node.arguments.iter().for_each(|(_, value)| mentioned(&value.node, found));
-                look(&field.node.selection_set.node, found);
-            }
-            Selection::InlineFragment(fragment) => look(&fragment.node.selection_set.node, found),
-            Selection::FragmentSpread(_) => {}
+    walk::selections(document, &mut |selection| {
+        let of_directives = selection.directives().iter().flat_map(|directive| &directive.node.arguments);
+        of_directives.for_each(|(_, value)| mentioned(&value.node, &mut found));
+        if let Selection::Field(field) = selection {
+            field.node.arguments.iter().for_each(|(_, value)| mentioned(&value.node, &mut found));
         }
-    }
+    });
+    found
 }
 
 fn mentioned(value: &Written, found: &mut Mentions) {
@@ -163,7 +150,7 @@ pub(super) fn is_of_scalar(name: &str, value: &Value) -> bool {
     }
 }
 
-fn told(value: &Value) -> String {
+pub(super) fn told(value: &Value) -> String {
     match value {
         Value::List(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),

@@ -9,8 +9,8 @@ use super::lookahead::wanted;
 use super::query::{Services, read, unreadable};
 use crate::error::Code;
 use crate::feature::Read;
+use crate::operation::LIST_MAX;
 
-const PAGE_MAX: usize = 100;
 /// When it is not said how many.
 pub(super) const PAGE_DEFAULT: i32 = 20;
 /// What a scan counts for, beside the rows that it finds: a few of them fill a request.
@@ -105,8 +105,8 @@ impl PageInfo {
 pub(super) async fn page(ctx: &Context<'_>, first: i32, after: Option<&str>) -> async_graphql::Result<ProductConnection> {
     let first = usize::try_from(first)
         .ok()
-        .filter(|first| (1..=PAGE_MAX).contains(first))
-        .ok_or_else(|| coded(Code::BadUserInput, format!("first is {first}, but must be 1 to {PAGE_MAX}.")))?;
+        .filter(|first| (1..=LIST_MAX).contains(first))
+        .ok_or_else(|| coded(Code::BadUserInput, format!("first is {first}, but must be 1 to {LIST_MAX}.")))?;
     let behind = after
         .map(|after| {
             let wrong = || coded(Code::BadUserInput, "after is no cursor of this connection. Pass on pageInfo.endCursor.");

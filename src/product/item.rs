@@ -4,12 +4,12 @@ use async_graphql::{Context, ID, Object};
 
 use super::asker::{Asker, Noted, coded};
 use super::cost::{cost, free, list_size, one};
-use super::lookahead::POINTS_MAX;
 use super::scalars::{BigInt, DateTime, Decimal};
 use crate::clock::Micros;
 use crate::error::Code;
 use crate::feature::{self, PriceHistory};
 use crate::metering::{self, Deniable};
+use crate::operation::LIST_MAX;
 
 /// How fresh a value is.
 #[derive(Clone, Copy)]
@@ -258,7 +258,7 @@ impl Product {
 
     /// Its prices in a market, as far as they are kept: the one in force first, then those before it; null where the market is
     /// unknown or outside of your scope.
-    #[graphql(directive = list_size::apply(Some(POINTS_MAX as i32), Some(vec!["first".to_owned()]), None, false))]
+    #[graphql(directive = list_size::apply(Some(LIST_MAX as i32), Some(vec!["first".to_owned()]), None, false))]
     async fn price_history(
         &self,
         ctx: &Context<'_>,
@@ -267,9 +267,9 @@ impl Product {
         #[graphql(desc = "That came into force before this instant.")] to: Option<DateTime>,
         #[graphql(desc = "How many: 1 to 100; 100 when left out.")] first: Option<i32>,
     ) -> Option<async_graphql::Result<Vec<PricePoint>>> {
-        let first = first.unwrap_or(POINTS_MAX as i32);
-        let limit = usize::try_from(first).ok().filter(|first| (1..=POINTS_MAX).contains(first));
-        let limit = limit.ok_or_else(|| coded(Code::BadUserInput, format!("first is {first}, but must be 1 to {POINTS_MAX}.")));
+        let first = first.unwrap_or(LIST_MAX as i32);
+        let limit = usize::try_from(first).ok().filter(|first| (1..=LIST_MAX).contains(first));
+        let limit = limit.ok_or_else(|| coded(Code::BadUserInput, format!("first is {first}, but must be 1 to {LIST_MAX}.")));
         let wanted = |limit| PriceHistory { market, from: from.map(|from| from.0), to: to.map(|to| to.0), limit };
         limit.and_then(|limit| self.history(ctx, &wanted(limit))).transpose()
     }

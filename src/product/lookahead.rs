@@ -6,9 +6,7 @@ use async_graphql::{InputType, SelectionField, Value};
 
 use super::scalars::DateTime;
 use crate::feature::{PriceHistory, Wanted};
-
-/// Points of one history, at most, and when it is not said how many.
-pub(super) const POINTS_MAX: usize = 100;
+use crate::operation::LIST_MAX;
 
 /// What the fields below a product ask for.
 pub(super) fn wanted<'a>(fields: impl Iterator<Item = SelectionField<'a>>) -> async_graphql::Result<Arc<Wanted>> {
@@ -47,6 +45,6 @@ fn history(field: &SelectionField<'_>) -> async_graphql::Result<Option<PriceHist
     let instant = |value: Option<Value>| Option::<DateTime>::parse(value).map(|at| at.map(|at| at.0)).map_err(drop);
     let first = Option::<i32>::parse(take("first")).map_err(drop);
     let (Ok(from), Ok(to), Ok(first)) = (instant(take("from")), instant(take("to")), first) else { return Ok(None) };
-    let Ok(limit) = usize::try_from(first.unwrap_or(POINTS_MAX as i32)) else { return Ok(None) };
+    let Ok(limit) = usize::try_from(first.unwrap_or(LIST_MAX as i32)) else { return Ok(None) };
     Ok(Some(PriceHistory { market, from, to, limit }))
 }

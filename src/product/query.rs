@@ -17,10 +17,7 @@ use crate::db::Db;
 use crate::error::Code;
 use crate::feature::{FeatureStore, Found, Read};
 use crate::metering::{Mode, Shipped};
-use crate::operation::Documents;
-
-/// SKUs that one `products` may name.
-const SKUS_MAX: usize = 100;
+use crate::operation::{Documents, LIST_MAX};
 
 /// What the resolvers read from.
 #[derive(Clone)]
@@ -116,8 +113,8 @@ async fn one(ctx: &Context<'_>, sku: &str) -> async_graphql::Result<Option<Produ
 }
 
 async fn many(ctx: &Context<'_>, skus: &[ID]) -> async_graphql::Result<Vec<Option<Product>>> {
-    if skus.len() > SKUS_MAX {
-        return Err(coded(Code::BadUserInput, format!("skus has {} values, but may have {SKUS_MAX}. Ask in parts.", skus.len())));
+    if skus.len() > LIST_MAX {
+        return Err(coded(Code::BadUserInput, format!("skus has {} values, but may have {LIST_MAX}. Ask in parts.", skus.len())));
     }
     let wanted = wanted(ctx.field().selection_set())?;
     read(ctx, skus.iter().map(|sku| Read { sku: sku.to_string(), wanted: wanted.clone() }).collect()).await

@@ -30,13 +30,10 @@ pub fn validator(suggestions: bool) -> Validate {
 
 fn refusal(error: &ServerError) -> Refusal {
     let by_a_rule = error.extensions.as_ref().is_some_and(|extensions| extensions.get("code").is_some());
-    let message = error.message.trim_end();
-    let Some(place) = error.locations.first().copied() else {
-        let code = if by_a_rule { Code::GraphqlValidationFailed } else { Code::QueryTooComplex };
-        return Refusal::new(code, format!("{message}."));
-    };
     // What is refused before the rules are asked nests too deep.
     let code = if by_a_rule { Code::GraphqlValidationFailed } else { Code::QueryTooComplex };
+    let message = error.message.trim_end();
+    let Some(place) = error.locations.first() else { return Refusal::new(code, format!("{message}.")) };
     Refusal::new(code, format!("{message} (line {}, column {})", place.line, place.column)).at(place.line, place.column)
 }
 

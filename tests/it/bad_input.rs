@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, Gateway, Kind, Process, counted, graphql, tollgate};
+use crate::support::{Database, Gateway, Kind, Process, counted, graphql, plan, tollgate};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_lines_are_told_by_line_kept_as_dead_letters_and_the_rest_is_taken() {
@@ -167,8 +167,8 @@ async fn a_full_disk_is_503_before_any_unbilled_answer() {
     // The kernel refuses to let files grow past the limit, as a full disk would: EFBIG in place of ENOSPC. PostgreSQL keeps the
     // ledger out of its way.
     let database = Database::new(Kind::Postgres).await;
-    let plan = "[[plan]]\nid = \"p\"\nversion = 1\nname = \"P\"\ncurrency = \"EUR\"\nproducts = [\"inventory\"]\nrate = { units_per_second = 9999, burst = 9999 }\n";
-    let plan = database.file("plan.toml", plan);
+    let plan = plan("p", "products = [\"inventory\"]");
+    let plan = database.file("plan.toml", &plan);
     tollgate(&database, &["plan", "apply", plan.to_str().unwrap()]).ok();
     tollgate(&database, &["partner", "create", "Ada", "--plan", "p"]).ok();
     let key = tollgate(&database, &["key", "issue", "Ada"]).ok();

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, Kind, Process, adjusted, counted, graphql, on_both_databases, price, tollgate, upserted};
+use crate::support::{
+    self, Database, Kind, Process, adjusted, counted, graphql, on_both_databases, per_unit, price, tollgate, upserted,
+};
 
 fn json_of(database: &Database, arguments: &[&str]) -> Value {
     let mut arguments = arguments.to_vec();
@@ -12,19 +14,9 @@ fn json_of(database: &Database, arguments: &[&str]) -> Value {
     serde_json::from_str(&tollgate(database, &arguments).ok()).unwrap()
 }
 
-const PLAN: &str = r#"
-[[plan]]
-id = "p"
-version = 1
-name = "P"
-currency = "EUR"
-products = ["inventory", "pricing"]
-rate = { units_per_second = 1000, burst = 1000 }
-[[plan.charge]]
-meter = "inventory"
-model = "per_unit"
-unit_price = "0.5"
-"#;
+fn plan() -> String {
+    support::plan("p", &per_unit("inventory", 0, "0.5"))
+}
 
 async fn status(process: &Process, key: &str) -> (u16, String) {
     let url = format!("http://{}/graphql", process.address);
@@ -48,16 +40,16 @@ async fn within_a_second(process: &Process, key: &str, expected: u16) -> String 
 on_both_databases! {
     async fn commands_work_beside_a_gateway_and_take_effect_within_a_second(database: Database) {
         let process = Process::serve(&database);
-        let plans = database.file("plans.toml", PLAN);
+        let plans = database.file("plans.toml", &plan());
         let plans = plans.to_str().unwrap();
         assert_eq!(tollgate(&database, &["plan", "apply", plans, "--dry-run"]).ok(), "p@1 would be published\n");
         assert_eq!(json_of(&database, &["plan", "list"]), json!([]));
         assert_eq!(tollgate(&database, &["plan", "apply", plans]).ok(), "p@1 published\n");
         assert_eq!(tollgate(&database, &["plan", "apply", plans]).ok(), "p@1 unchanged\n");
-        let changed = database.file("changed.toml", &PLAN.replace("0.5", "0.6"));
+        let changed = database.file("changed.toml", &plan().replace("0.5", "0.6"));
         let refused = tollgate(&database, &["plan", "apply", changed.to_str().unwrap()]).failed();
         assert!(refused.contains("is published and says something else: a change is a new version, set version = 2"), "{refused}");
-        let next = database.file("next.toml", &PLAN.replace("0.5", "0.6").replace("version = 1", "version = 2"));
+        let next = database.file("next.toml", &plan().replace("0.5", "0.6").replace("version = 1", "version = 2"));
         assert_eq!(tollgate(&database, &["plan", "apply", next.to_str().unwrap()]).ok(), "p@2 published\n");
         assert_eq!(json_of(&database, &["plan", "show", "p"])[0]["plan"]["charge"][0]["unit_price"], "0.5");
 
@@ -109,7 +101,7 @@ on_both_databases! {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_key_is_told_when_it_expired() {
     let database = Database::new(Kind::Sqlite).await;
-    let plans = database.file("plans.toml", PLAN);
+    let plans = database.file("plans.toml", &plan());
     tollgate(&database, &["plan", "apply", plans.to_str().unwrap()]).ok();
     tollgate(&database, &["partner", "create", "Ada", "--plan", "p"]).ok();
     let soon = jiff::Timestamp::from_microsecond(tollgate::clock::Clock::system().now().0 + 1_500_000).unwrap();

@@ -4,61 +4,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use tollgate::directory::admin;
 
 use crate::support::answer::Answer;
 use crate::support::operations::{Request, World, generate};
 use crate::support::oracle::{Expected, Oracle, Plan, Units};
 use crate::support::schema::{Schema, is_list, named};
-use crate::support::{Database, Gateway, Kind, Partner, counted, event, full, rng, upserted};
+use crate::support::{Database, Gateway, Kind, Partner, counted, event, full, plan, rng, upserted};
 
-/// Fast enough not to be in the way.
-const PLANS: &str = r#"
-[[plan]]
-id = "all"
-version = 1
-name = "All"
-currency = "EUR"
-products = ["inventory", "pricing"]
-rate = { units_per_second = 100000, burst = 1000000 }
-
-[[plan]]
-id = "levels"
-version = 1
-name = "Inventory only"
-currency = "EUR"
-products = ["inventory"]
-rate = { units_per_second = 100000, burst = 1000000 }
-
-[[plan]]
-id = "weighted"
-version = 1
-name = "Prices weigh more"
-currency = "EUR"
-products = ["inventory", "pricing"]
-rate = { units_per_second = 100000, burst = 1000000 }
-weights = { Price = 3 }
-
-[[plan]]
-id = "fewer"
-version = 1
-name = "Fewer fields"
-currency = "EUR"
-products = ["inventory", "pricing"]
-rate = { units_per_second = 100000, burst = 1000000 }
-denied_fields = ["pricing.listAmount", "inventory.onHand"]
-
-[[plan]]
-id = "odd"
-version = 1
-name = "Everything at once"
-currency = "EUR"
-products = ["inventory", "pricing"]
-rate = { units_per_second = 100000, burst = 1000000 }
-query_units_max = 60
-weights = { PricePoint = 2, Inventory = 0 }
-denied_fields = ["pricing.amount", "pricing.listAmount", "inventory.reserved", "inventory.available", "catalog.title"]
-"#;
+fn plans() -> String {
+    [
+        plan("all", ""),
+        plan("levels", "products = [\"inventory\"]"),
+        plan("weighted", "weights = { Price = 3 }"),
+        plan("fewer", "denied_fields = [\"pricing.listAmount\", \"inventory.onHand\"]"),
+        plan(
+            "odd",
+            "query_units_max = 60\nweights = { PricePoint = 2, Inventory = 0 }\ndenied_fields = [\"pricing.amount\", \
+             \"pricing.listAmount\", \"inventory.reserved\", \"inventory.available\", \"catalog.title\"]",
+        ),
+    ]
+    .concat()
+}
 
 const BOTH: &[&str] = &["inventory", "pricing"];
 const BURST: u64 = 1_000_000;
@@ -94,10 +60,7 @@ struct Trial {
 }
 
 async fn cases(gateway: &Gateway) -> Vec<Case> {
-    let now = gateway.running.app.clock.now();
-    let mut transaction = gateway.running.db().begin().await.unwrap();
-    admin::apply_plans(&mut transaction, &tollgate::billing::plan::parse(PLANS).unwrap(), now).await.unwrap();
-    transaction.commit().await.unwrap();
+    gateway.plans(&plans()).await;
     let all = Plan { products: BOTH, ..Plan::default() };
     let fewer = Plan { denied: &["pricing.listAmount", "inventory.onHand"], ..all.clone() };
     let odd = Plan {

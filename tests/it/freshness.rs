@@ -4,26 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, counted, on_both_databases, price, upserted};
-
-const PLAN: &str = r#"
-[[plan]]
-id = "fresh"
-version = 1
-name = "Fresh"
-currency = "EUR"
-products = ["inventory", "pricing"]
-rate = { units_per_second = 1000, burst = 1000 }
-freshness_max = "700ms"
-[[plan.charge]]
-meter = "inventory"
-model = "per_unit"
-unit_price = "0.50"
-[[plan.charge]]
-meter = "pricing"
-model = "per_unit"
-unit_price = "0.25"
-"#;
+use crate::support::{Gateway, counted, on_both_databases, per_unit, plan, price, upserted};
 
 const ASK: &str = "{ products(skus: [\"A1\", \"none\", \"B1\"]) { inventory(location: \"X\") { onHand freshness { stale lagMs asOf } } \
                    priceHistory(market: \"X\") { amount freshness { stale } } } }";
@@ -37,7 +18,8 @@ fn usage(answer: &Value) -> (u64, u64, u64) {
 on_both_databases! {
     async fn what_is_staler_than_promised_is_marked_and_waived(database: Database) {
         let gateway = Gateway::start(&database).await;
-        gateway.plans(PLAN).await;
+        let charges = per_unit("inventory", 0, "0.50") + &per_unit("pricing", 0, "0.25");
+        gateway.plans(&plan("fresh", &format!("freshness_max = \"700ms\"{charges}"))).await;
         let producer = gateway.producer().await;
         let mut events = Vec::new();
         for sku in ["A1", "B1"] {

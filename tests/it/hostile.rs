@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Database, Gateway, Kind, graphql};
+use crate::support::{Database, Gateway, Kind, Process, graphql, plan, tollgate};
 
 /// hazards.md, async-graphql: 3.4 KB overflow the parser's stack; 952 bytes keep the validator busy for a minute; a field
 /// repeated beside many arguments fills the memory.
@@ -191,4 +191,47 @@ async fn a_client_that_never_finishes_is_let_go() {
     .await;
     assert!(body.starts_with("HTTP/1.1 408 "), "{body}");
     gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_of_documents_takes_as_much_memory_as_the_setting_says() {
+    let database = Database::new(Kind::Sqlite).await;
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.arg("serve").env("TOLLGATE__GATE__DOCUMENTS_BYTES_MAX", "8388608");
+    let process = Process::start(command, &database);
+    tollgate(&database, &["plan", "apply", database.file("plan.toml", &plan("p", "")).to_str().unwrap()]).ok();
+    tollgate(&database, &["partner", "create", "Ada", "--plan", "p"]).ok();
+    let key = tollgate(&database, &["key", "issue", "Ada"]).ok().trim().to_owned();
+    let (http, url) = (reqwest::Client::new(), format!("http://{}/graphql", process.address));
+    // Small documents of many operations that spread one large fragment, each under 16 combinations of conditions.
+    let fields: String = (0..60).map(|n| format!("a{n}: title ")).collect();
+    let variables: String = (0..4).map(|n| format!("$c{n}: Boolean! ")).collect();
+    let spreads: String = (0..4).map(|n| format!("s{n}: product(sku: \"A\") @include(if: $c{n}) {{ ...F }} ")).collect();
+    let ask = async |round: usize| {
+        let operations: String = (0..8).map(|n| format!("query O{n}({variables}) {{ viewer {{ name }} {spreads} }} ")).collect();
+        let text = format!("# {round}\n{operations} fragment F on Product {{ {fields} }}");
+        for (operation, bits) in (0..8).flat_map(|operation| (0..16).map(move |bits| (operation, bits))) {
+            let variables: Value =
+                (0..4).map(|n| (format!("c{n}"), Value::Bool(bits >> n & 1 == 1))).collect::<serde_json::Map<_, _>>().into();
+            let body = json!({ "query": text, "operationName": format!("O{operation}"), "variables": variables });
+            let (status, answer) = graphql(&http, &url, &key, body).await;
+            assert_eq!(status, 200, "{answer}");
+        }
+    };
+    ask(0).await;
+    let before = resident_bytes(&process.pid());
+    for round in 1..=20 {
+        ask(round).await;
+    }
+    let grown = resident_bytes(&process.pid()).saturating_sub(before);
+    println!("{} MB more after 20 documents of 128 variants", grown >> 20);
+    // The setting, and what an allocator leaves between things. Kept whole, they would take some 400 MB.
+    assert!(grown < 64 << 20, "{} MB more", grown >> 20);
+    process.terminate();
+}
+
+fn resident_bytes(pid: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::Rng;
 use serde_json::{Value, json};
 
-use crate::support::{self, Process, counted, full, graphql, on_both_databases, price, tollgate};
+use crate::support::{self, Process, counted, full, graphql, on_both_databases, per_unit, plan, price, tollgate};
 
 const CLIENTS: usize = 6;
 
@@ -58,28 +58,10 @@ async fn client(process: &Process, key: String, seed: u64) -> Vec<(String, u64)>
     received
 }
 
-const PLANS: &str = r#"
-[[plan]]
-id = "p"
-version = 1
-name = "P"
-currency = "EUR"
-products = ["inventory", "pricing"]
-rate = { units_per_second = 100000, burst = 1000000 }
-[[plan.charge]]
-meter = "inventory"
-model = "per_unit"
-included = 100
-unit_price = "0.0125"
-[[plan.charge]]
-meter = "pricing"
-model = "per_unit"
-unit_price = "0.0333"
-[[plan.charge]]
-meter = "requests"
-model = "per_unit"
-unit_price = "0.00007"
-"#;
+fn plans() -> String {
+    let charges = [("inventory", 100, "0.0125"), ("pricing", 0, "0.0333"), ("requests", 0, "0.00007")];
+    plan("p", &charges.map(|(meter, included, price)| per_unit(meter, included, price)).concat())
+}
 
 /// units past `included` × `price` / 10^`places`, in cents, half up: integers alone.
 fn cents(units: i128, included: i128, price: i128, places: u32) -> i128 {
@@ -90,7 +72,7 @@ fn cents(units: i128, included: i128, price: i128, places: u32) -> i128 {
 on_both_databases! {
     async fn answers_received_are_records_counted(database: Database) {
         let (seed, mut rng) = support::rng("answers_received_are_records_counted");
-        let plans = database.file("plans.toml", PLANS);
+        let plans = database.file("plans.toml", &plans());
         tollgate(&database, &["plan", "apply", plans.to_str().unwrap()]).ok();
         let mut keys = Vec::new();
         for name in ["One", "Two"] {

@@ -19,12 +19,9 @@ use crate::support::{
 const ONE: &str = "{ product(sku: \"A\") { inventory(location: \"X\") { onHand } } }";
 const FREE: &str = "{ viewer { name } }";
 
-/// A plan of inventory and pricing with what `more` says.
+/// A plan of this rate, with what `more` says.
 fn plan(id: &str, rate: u32, burst: u32, more: &str) -> String {
-    format!(
-        "[[plan]]\nid = \"{id}\"\nversion = 1\nname = \"{id}\"\ncurrency = \"EUR\"\nproducts = [\"inventory\", \"pricing\"]\n\
-         rate = {{ units_per_second = {rate}, burst = {burst} }}\n{more}\n"
-    )
+    support::plan(id, &format!("rate = {{ units_per_second = {rate}, burst = {burst} }}\n{more}"))
 }
 
 /// A gateway with one product, and these plans.

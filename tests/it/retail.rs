@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, Kind, Process, event, graphql, tollgate};
+use crate::support::{Database, Kind, Process, event, graphql, per_unit, plan, tollgate};
 
 /// The real file that scripts/test made; where PyPI could not be reached, which it says, a generated store of the same shape.
 fn retail(database: &Database) -> PathBuf {
@@ -72,9 +72,8 @@ async fn a_real_stores_sales_close_where_they_must() {
     assert_eq!(tollgate(&database, &["features", "dump"]).ok(), dump, "a second time changes nothing");
 
     // Sold over GraphQL, all of it, and billed.
-    let plan = "[[plan]]\nid = \"p\"\nversion = 1\nname = \"P\"\ncurrency = \"USD\"\nproducts = [\"inventory\", \"pricing\"]\n\
-                rate = { units_per_second = 9999, burst = 9999 }\n[[plan.charge]]\nmeter = \"inventory\"\nmodel = \"per_unit\"\nunit_price = \"0.01\"\n";
-    tollgate(&database, &["plan", "apply", database.file("plan.toml", plan).to_str().unwrap()]).ok();
+    let plan = plan("p", &format!("currency = \"USD\"{}", per_unit("inventory", 0, "0.01")));
+    tollgate(&database, &["plan", "apply", database.file("plan.toml", &plan).to_str().unwrap()]).ok();
     tollgate(&database, &["partner", "create", "Ada", "--plan", "p"]).ok();
     let key = tollgate(&database, &["key", "issue", "Ada"]).ok();
     let (http, url) = (reqwest::Client::new(), format!("http://{}/graphql", process.address));

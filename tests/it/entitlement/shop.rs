@@ -1,12 +1,10 @@
 //! The world of the walk: what is in the store, what partners may see of it, and, in plain lines, what they should.
 //! Names have one length each, so that an answer's length tells nothing of its own.
 
-use std::fmt::Write as _;
-
 use serde_json::{Value, json};
 
 use super::paths::Path;
-use crate::support::{counted, event, full};
+use crate::support::{counted, event, full, plan};
 
 /// A product of the store.
 pub(super) struct Row {
@@ -127,18 +125,12 @@ pub(super) fn offers() -> Vec<Offer> {
 
 /// The plans of all offers.
 pub(super) fn plans() -> String {
-    let mut text = String::new();
-    for offer in offers().iter().filter(|offer| offer.key.is_none()) {
-        let denied = offer.denied.map(|field| format!("denied_fields = [\"{field}\"]\n")).unwrap_or_default();
-        write!(
-            text,
-            "[[plan]]\nid = \"{}\"\nversion = 1\nname = \"W\"\ncurrency = \"EUR\"\nproducts = {:?}\n\
-             rate = {{ units_per_second = 100000, burst = 1000000 }}\n{denied}",
-            offer.plan, offer.products
-        )
-        .unwrap();
-    }
-    text
+    let all = offers();
+    let plans = all.iter().filter(|offer| offer.key.is_none()).map(|offer| {
+        let denied = offer.denied.map(|field| format!("denied_fields = [\"{field}\"]")).unwrap_or_default();
+        plan(&offer.plan, &format!("products = {:?}\n{denied}", offer.products))
+    });
+    plans.collect()
 }
 
 /// The store's events: all of them, or only those that say something of rows within `scope`.

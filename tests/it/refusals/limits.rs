@@ -3,71 +3,38 @@
 use serde_json::json;
 
 use super::picture::{self, Ask};
-use crate::support::{Answer, Database, Gateway, Kind, counted, issue, price, upserted};
+use crate::support::{Answer, Database, Gateway, Kind, counted, issue, per_unit, plan, price, upserted};
 
 const ONE: &str = "{ product(sku: \"A\") { inventory(location: \"X\") { onHand } } }";
-const PLANS: &str = r#"
-[[plan]]
-id = "slow"
-version = 1
-name = "Slow"
-currency = "EUR"
-products = ["inventory"]
-rate = { units_per_second = 1, burst = 3 }
+/// Of inventory alone.
+fn stock(id: &str, settings: &str) -> String {
+    plan(id, &format!("products = [\"inventory\"]\n{settings}"))
+}
 
-[[plan]]
-id = "narrow"
-version = 1
-name = "Narrow"
-currency = "EUR"
-products = ["inventory"]
-rate = { units_per_second = 1000, burst = 1000 }
-concurrency = 1
-
-[[plan]]
-id = "quota"
-version = 1
-name = "Quota"
-currency = "EUR"
-products = ["inventory"]
-rate = { units_per_second = 1000, burst = 1000 }
-quota = { units = 2, then = "refuse" }
-
-[[plan]]
-id = "capped"
-version = 1
-name = "Capped"
-currency = "EUR"
-products = ["inventory"]
-rate = { units_per_second = 1000, burst = 1000 }
-spend_cap = "2.00"
-[[plan.charge]]
-meter = "inventory"
-model = "per_unit"
-unit_price = "1.00"
-
-[[plan]]
-id = "small"
-version = 1
-name = "Small"
-currency = "EUR"
-products = ["inventory"]
-rate = { units_per_second = 1000, burst = 1000 }
-query_units_max = 5
-
-[[plan]]
-id = "unlisted"
-version = 1
-name = "Unlisted"
-currency = "EUR"
-products = ["inventory", "pricing"]
-rate = { units_per_second = 1000, burst = 1000 }
-denied_fields = ["pricing.listAmount", "catalog.supplier"]
-"#;
+fn plans() -> String {
+    [
+        stock("slow", "rate = { units_per_second = 1, burst = 3 }"),
+        stock("narrow", "rate = { units_per_second = 1000, burst = 1000 }\nconcurrency = 1"),
+        stock("quota", "rate = { units_per_second = 1000, burst = 1000 }\nquota = { units = 2, then = \"refuse\" }"),
+        stock(
+            "capped",
+            &format!(
+                "rate = {{ units_per_second = 1000, burst = 1000 }}\nspend_cap = \"2.00\"{}",
+                per_unit("inventory", 0, "1.00")
+            ),
+        ),
+        stock("small", "rate = { units_per_second = 1000, burst = 1000 }\nquery_units_max = 5"),
+        plan(
+            "unlisted",
+            "rate = { units_per_second = 1000, burst = 1000 }\ndenied_fields = [\"pricing.listAmount\", \"catalog.supplier\"]",
+        ),
+    ]
+    .concat()
+}
 
 async fn stocked(database: &Database) -> Gateway {
     let gateway = Gateway::start(database).await;
-    gateway.plans(PLANS).await;
+    gateway.plans(&plans()).await;
     let producer = gateway.producer().await;
     gateway.feed(&producer, &[upserted("u", "A", "Alba"), counted("c", "A", "X", 7), price("p", "A", "X", "12.50")]).await;
     gateway

@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use serde_json::json;
 
 use super::picture::{self, Ask};
-use crate::support::{Database, Gateway, Kind, Process, ask, counted, issue, tollgate};
+use crate::support::{Database, Gateway, Kind, Process, ask, counted, issue, plan, tollgate};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_nobody_confirms() {
@@ -69,9 +69,8 @@ async fn a_ledger_that_cannot_be_read() {
 async fn a_journal_that_cannot_be_written() {
     // As bad_input.rs has it: files may not grow past a limit, and PostgreSQL keeps the ledger out of its way.
     let database = Database::new(Kind::Postgres).await;
-    let plan = "[[plan]]\nid = \"p\"\nversion = 1\nname = \"P\"\ncurrency = \"EUR\"\nproducts = [\"inventory\"]\n\
-                rate = { units_per_second = 9999, burst = 9999 }\n";
-    tollgate(&database, &["plan", "apply", database.file("plan.toml", plan).to_str().unwrap()]).ok();
+    let plan = plan("p", "products = [\"inventory\"]");
+    tollgate(&database, &["plan", "apply", database.file("plan.toml", &plan).to_str().unwrap()]).ok();
     tollgate(&database, &["partner", "create", "Ada", "--plan", "p"]).ok();
     let key = issue(&database, &["Ada"]).key;
     let events = database.file("events.ndjson", &format!("{}\n", counted("c", "A", "X", 1)));

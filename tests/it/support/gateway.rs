@@ -11,35 +11,13 @@ use tollgate::directory::{KeyTerms, Scope, admin};
 use tollgate::ids::{KeyId, PlanId};
 use tollgate::serve::{self, Running};
 
-use super::Database;
+use super::{Database, per_unit, plan};
 
-/// Every product, fast enough not to be in the way.
-const PLAN: &str = r#"
-[[plan]]
-id = "wide"
-version = 1
-name = "Wide"
-currency = "EUR"
-products = ["inventory", "pricing"]
-rate = { units_per_second = 100000, burst = 1000000 }
-[[plan.charge]]
-meter = "inventory"
-model = "per_unit"
-included = 3
-unit_price = "0.0125"
-[[plan.charge]]
-meter = "pricing"
-model = "per_unit"
-unit_price = "0.0333"
-
-[[plan]]
-id = "stock"
-version = 1
-name = "Stock only"
-currency = "EUR"
-products = ["inventory"]
-rate = { units_per_second = 1, burst = 5 }
-"#;
+/// Every product, fast enough not to be in the way; and stock alone, slow.
+fn plans() -> String {
+    let charges = per_unit("inventory", 3, "0.0125") + &per_unit("pricing", 0, "0.0333");
+    plan("wide", &charges) + &plan("stock", "products = [\"inventory\"]\nrate = { units_per_second = 1, burst = 5 }")
+}
 
 /// A gateway on free ports.
 pub(crate) struct Gateway {
@@ -71,7 +49,7 @@ impl Gateway {
         change(&mut settings);
         let running = serve::start(settings).await.unwrap();
         let gateway = Self { running, http: reqwest::Client::new() };
-        gateway.plans(PLAN).await;
+        gateway.plans(&plans()).await;
         gateway
     }
 

@@ -8,6 +8,7 @@ mod events;
 mod gateway;
 pub(crate) mod operations;
 pub(crate) mod oracle;
+mod plans;
 mod process;
 pub(crate) mod schema;
 mod seed;
@@ -17,6 +18,7 @@ pub(crate) use command::tollgate;
 pub(crate) use database::{Database, Kind};
 pub(crate) use events::{adjusted, compensated, counted, event, price, upserted};
 pub(crate) use gateway::{Gateway, Partner, graphql};
+pub(crate) use plans::{per_unit, plan};
 pub(crate) use process::Process;
 pub(crate) use seed::{full, rng};
 
