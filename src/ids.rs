@@ -84,6 +84,10 @@ id!(
     ReplicaId, "rep_"
 );
 id!(
+    /// An invoice, from its draft on; what partners see is its number.
+    InvoiceId, "inv_"
+);
+id!(
     /// A plan, named by the operator (`starter`).
     PlanId
 );

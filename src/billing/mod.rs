@@ -3,6 +3,7 @@
 //! It owns what a plan may say and how usage becomes money; the ledger's cells come from `metering`. Rating is pure:
 //! (usage, plan versions, period) → lines.
 
+pub mod document;
 pub mod plan;
 pub mod preview;
 pub mod rating;

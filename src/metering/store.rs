@@ -31,6 +31,8 @@ struct CellSum {
     units: i64,
     waived_units: i64,
     records: i64,
+    first_sequence: i64,
+    last_sequence: i64,
 }
 
 /// Records of one epoch on their way into the ledger, summed by cell.
@@ -63,7 +65,9 @@ impl Aggregate {
                 plan_version: record.plan_version,
                 key: record.key.as_str().to_owned(),
             };
-            let sum = self.cells.entry(key).or_default();
+            let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
+            let sum = self.cells.entry(key).or_insert(CellSum { first_sequence: sequence, ..CellSum::default() });
+            sum.last_sequence = sequence;
             sum.units += i64::try_from(units).unwrap_or(i64::MAX);
             sum.waived_units += i64::try_from(waived).unwrap_or(i64::MAX);
             sum.records += 1;
@@ -135,13 +139,14 @@ pub(super) async fn ship(
     let cells: Vec<_> = aggregate.cells.iter().collect();
     for chunk in cells.chunks(ROWS_MAX) {
         let text = format!(
-            "insert into usage_cell (partner_id, cell_start, product, meter, plan_id, plan_version, key_id, units, waived_units, records) \
-             values {} \
-             on conflict (partner_id, cell_start, product, meter, plan_id, plan_version, key_id) do update set \
+            "insert into usage_cell (partner_id, cell_start, product, meter, plan_id, plan_version, key_id, \
+             replica_id, epoch, units, waived_units, records, first_sequence, last_sequence) values {} \
+             on conflict (partner_id, cell_start, product, meter, plan_id, plan_version, key_id, replica_id, epoch) do update set \
              units = usage_cell.units + excluded.units, \
              waived_units = usage_cell.waived_units + excluded.waived_units, \
-             records = usage_cell.records + excluded.records",
-            dialect.values(chunk.len(), 10)
+             records = usage_cell.records + excluded.records, \
+             last_sequence = excluded.last_sequence",
+            dialect.values(chunk.len(), 14)
         );
         // Made of this file's own words and numbered placeholders only. Odd-sized tails would fill the statement cache.
         let mut insert = sqlx::query(AssertSqlSafe(text)).persistent(false);
@@ -154,9 +159,13 @@ pub(super) async fn ship(
                 .bind(key.plan.as_str())
                 .bind(key.plan_version)
                 .bind(key.key.as_str())
+                .bind(replica.as_str())
+                .bind(epoch)
                 .bind(sum.units)
                 .bind(sum.waived_units)
-                .bind(sum.records);
+                .bind(sum.records)
+                .bind(sum.first_sequence)
+                .bind(sum.last_sequence);
         }
         insert.execute(&mut *connection).await?;
     }

@@ -54,8 +54,9 @@ async fn a_ledger_that_cannot_be_read() {
     let gateway = Gateway::start(&database).await;
     let partner = gateway.partner("P", "wide", &[]).await;
     let mut connection = database.connect().await;
-    let strange = "insert into usage_cell (partner_id, key_id, plan_id, plan_version, product, meter, cell_start, units, waived_units, records) \
-                   select partner.id, 'k', 'wide', 1, 'gold', 'gold', $1, 1, 0, 1 from partner";
+    let strange = "insert into usage_cell (partner_id, key_id, plan_id, plan_version, product, meter, cell_start, \
+                   replica_id, epoch, units, waived_units, records, first_sequence, last_sequence) \
+                   select partner.id, 'k', 'wide', 1, 'gold', 'gold', $1, 'r', 1, 1, 0, 1, 1, 1 from partner";
     let cell = gateway.running.app.clock.now().0 / 900_000_000 * 900_000_000;
     sqlx::query(strange).bind(cell).execute(&mut connection).await.unwrap();
     let ask = Ask::query(&partner.key, "{ usage { period } viewer { name } }");
