@@ -8,12 +8,12 @@ use serde::Serialize;
 use sqlx::AnyConnection;
 
 use super::Period;
-use super::rating::{self, Counted, Line, LineView};
+use super::rating::{self, Line, LineView};
 use super::store;
 use crate::clock::Micros;
 use crate::directory::Partner;
 use crate::ids::PlanId;
-use crate::metering::Meter;
+use crate::metering::{Counted, Meter};
 use crate::money::Money;
 
 /// What one partner would pay for a period as it stands.

@@ -7,17 +7,8 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 
 use super::plan::{Charge, Model, Plan};
-use crate::metering::Meter;
+use crate::metering::{Counted, Meter};
 use crate::money::Money;
-
-/// What a meter counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// Units that are rated.
-    pub units: u64,
-    /// Units of what was staler than the plan promised: shown, never rated.
-    pub waived: u64,
-}
 
 /// One line of a bill: a meter under a plan version.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,10 +5,9 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use super::plan::Plan;
-use super::rating::Counted;
 use crate::clock::Micros;
 use crate::ids::{KeyId, PartnerId, PlanId};
-use crate::metering::Meter;
+use crate::metering::{Counted, Meter};
 
 /// A published plan version.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::invoice::{Selection, selected};
 use super::output::{self, Format};
 use crate::billing::preview;
-use crate::billing::rating::Counted;
+use crate::metering::Counted;
 
 #[derive(Subcommand)]
 pub(super) enum Usage {

@@ -13,14 +13,13 @@ use parking_lot::{Mutex, RwLock};
 use rust_decimal::Decimal;
 
 use crate::billing::plan::{Overage, Plan};
-use crate::billing::rating::Counted;
 use crate::billing::{Period, rating, store as ledger};
 use crate::clock::Micros;
 use crate::db::Db;
 use crate::directory::{Partner, store as directory};
 use crate::error::{Code, Refusal};
 use crate::ids::{KeyId, PartnerId};
-use crate::metering::{Meter, Tally};
+use crate::metering::{Counted, Meter, Tally};
 
 /// Units and answers.
 #[derive(Clone, Copy, Debug, Default)]
