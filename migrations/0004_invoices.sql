@@ -1,4 +1,4 @@
--- From usage to money. What is finalized never changes: src/db/dialect.rs guards these tables with triggers.
+-- From usage to money. What is finalized never changes: src/db/guards.rs puts triggers on these tables.
 
 -- Usage before it is free: the trial of a partner's first subscription.
 alter table subscription add column trial_ends_at bigint;
@@ -102,4 +102,9 @@ create table money_entry (
     account text not null,
     amount bigint not null,
     primary key (transaction_id, account)
+);
+
+-- Which set of triggers is in place: src/db/guards.rs.
+create table guard (
+    version bigint primary key
 );

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
+use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer};
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -57,12 +58,17 @@ pub struct Server {
 pub struct Database {
     pub url: String,
     pub connections_max: u32,
+    #[serde(deserialize_with = "signed_duration")]
+    pub clock_shift: SignedDuration,
 }
 
 impl fmt::Debug for Database {
     /// Without the URL: it may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database").field("connections_max", &self.connections_max).finish_non_exhaustive()
+        f.debug_struct("Database")
+            .field("connections_max", &self.connections_max)
+            .field("clock_shift", &self.clock_shift)
+            .finish_non_exhaustive()
     }
 }
 
@@ -277,6 +283,19 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text)
         .map_err(|_| serde::de::Error::custom(format!("\"{text}\" is no duration: write for example \"30s\" or \"24h\"")))
+}
+
+fn signed_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SignedDuration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let (back, span) = text.strip_prefix('-').map_or((false, text.as_str()), |span| (true, span));
+    let span = humantime::parse_duration(span).ok().and_then(|span| SignedDuration::try_from(span).ok());
+    // A hundred years either way keep every instant within calendars.
+    let span = span.filter(|span| span.as_hours() < 24 * 365 * 100);
+    span.map(|span| if back { -span } else { span }).ok_or_else(|| {
+        serde::de::Error::custom(format!(
+            "\"{text}\" is no shift of the clock: write for example \"0s\", \"35 days\" or \"-35 days\""
+        ))
+    })
 }
 
 /// figment's error as one sentence: which setting, where it was set, what it should be.

@@ -70,6 +70,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::default());
     let db = Db::open(&settings.database_url(), settings.database.connections_max, &settings.data_dir).await?;
+    let db = db.shifted(settings.database.clock_shift);
     clock.anchor(db.now().await?);
 
     let engine = Arc::new(Engine::open(&settings, &data_dir, clock.clone(), metrics.clone()).await?);

@@ -39,6 +39,7 @@ impl Context {
     /// The database, and its time.
     pub(super) async fn db(&self) -> anyhow::Result<(Db, Micros)> {
         let db = Db::open(&self.settings.database_url(), 2, &self.settings.data_dir).await?;
+        let db = db.shifted(self.settings.database.clock_shift);
         let now = db.now().await?;
         Ok((db, now))
     }

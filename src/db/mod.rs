@@ -5,12 +5,14 @@
 //! [`dialect`].
 
 pub mod dialect;
+mod guards;
 
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use jiff::SignedDuration;
 use sqlx::any::AnyPoolOptions;
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row, Transaction};
@@ -35,6 +37,8 @@ pub async fn within<T>(limit: Duration, work: impl Future<Output = anyhow::Resul
 pub struct Db {
     pool: AnyPool,
     dialect: Dialect,
+    /// Added to its time: for rehearsals.
+    shift: SignedDuration,
 }
 
 impl Db {
@@ -74,7 +78,7 @@ impl Db {
             .connect(&url)
             .await
             .context("cannot connect to the database: check database.url and that the server runs")?;
-        let db = Self { pool, dialect };
+        let db = Self { pool, dialect, shift: SignedDuration::ZERO };
         db.migrate(data_dir).await?;
         Ok(db)
     }
@@ -88,9 +92,21 @@ impl Db {
             }
             Dialect::Postgres => None,
         };
-        let migrated = sqlx::migrate!("./migrations").run(&self.pool).await;
+        let migrated = async {
+            sqlx::migrate!("./migrations").run(&self.pool).await?;
+            let mut transaction = self.begin().await?;
+            guards::set(&mut transaction, self.dialect).await?;
+            Ok(transaction.commit().await?)
+        };
+        let migrated: anyhow::Result<()> = migrated.await;
         drop(guard);
         migrated.context("cannot bring the database's schema up to date")
+    }
+
+    /// The same database, with its time `shift` away.
+    #[must_use]
+    pub fn shifted(self, shift: SignedDuration) -> Self {
+        Self { shift, ..self }
     }
 
     /// A connection for reading.
@@ -113,7 +129,9 @@ impl Db {
         within(ANSWER_TIMEOUT, async {
             let mut connection = self.read().await?;
             let row = sqlx::query(self.dialect.now()).fetch_one(&mut *connection).await?;
-            Ok(Micros(row.try_get(0)?))
+            let now: i64 = row.try_get(0)?;
+            let shift = i64::try_from(self.shift.as_micros()).unwrap_or(0);
+            Ok(Micros(now.saturating_add(shift)))
         })
         .await
     }

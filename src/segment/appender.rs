@@ -66,6 +66,8 @@ pub enum AppendError {
 
 struct Request<E: Encoder> {
     entries: Vec<E::Entry>,
+    /// Begin a new segment, unless the current one is empty; there are no entries then.
+    seal: bool,
     done: oneshot::Sender<Result<Vec<E::Place>, AppendError>>,
 }
 
@@ -139,6 +141,7 @@ impl<E: Encoder> Appender<E> {
                 .with_context(|| format!("cannot begin a segment in {}", folder.display()))?;
             Ok((file, Cursor { segment: number, byte: bytes }))
         };
+        let is_new = fresh || last.is_none();
         let (file, end) = match last {
             Some(last) if !fresh => (last.file, Cursor { segment: last.number, byte: last.bytes }),
             Some(last) => begin(last.number + 1)?,
@@ -152,7 +155,9 @@ impl<E: Encoder> Appender<E> {
             poisoned: AtomicBool::new(false),
         });
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
-        let writer = Writer { shared: shared.clone(), file, end, synced: end.byte, encoder, options };
+        // A segment that is continued may hold frames: one that was just begun ends with its header.
+        let start = if is_new { end.byte } else { 0 };
+        let writer = Writer { shared: shared.clone(), file, end, start, synced: end.byte, encoder, options };
         let thread = std::thread::Builder::new().name("segment".into()).spawn(move || writer.run(waiting))?;
         Ok(Self { requests, shared, thread: Some(thread) })
     }
@@ -164,8 +169,17 @@ impl<E: Encoder> Appender<E> {
 
     /// Hands the entries over: when it returns they are on their way, whoever waits for them or not.
     pub async fn begin(&self, entries: Vec<E::Entry>) -> Result<OnItsWay<E::Place>, AppendError> {
+        self.request(entries, false).await
+    }
+
+    /// Begins a new segment, so that those before it never change again; nothing happens when the current one is empty.
+    pub async fn seal(&self) -> Result<(), AppendError> {
+        self.request(Vec::new(), true).await?.durable().await.map(drop)
+    }
+
+    async fn request(&self, entries: Vec<E::Entry>, seal: bool) -> Result<OnItsWay<E::Place>, AppendError> {
         let (done, answer) = oneshot::channel();
-        self.requests.send(Request { entries, done }).await.map_err(|_| AppendError::Closed)?;
+        self.requests.send(Request { entries, seal, done }).await.map_err(|_| AppendError::Closed)?;
         Ok(OnItsWay(answer))
     }
 
@@ -198,6 +212,8 @@ struct Writer<E: Encoder> {
     shared: Arc<Shared>,
     file: File,
     end: Cursor,
+    /// Where the current segment's frames begin; 0 where it is not known.
+    start: u64,
     /// How much of the file is known to be on the disk: what later frames vouch for.
     synced: u64,
     encoder: E,
@@ -208,13 +224,14 @@ impl<E: Encoder> Writer<E> {
     fn run(mut self, mut waiting: mpsc::Receiver<Request<E>>) {
         let mut bytes = Vec::new();
         let mut company = 0.0;
-        while let Some(first) = waiting.blocking_recv() {
+        let mut held = None;
+        while let Some(first) = held.take().or_else(|| waiting.blocking_recv()) {
             if company > COMPANY_MIN && self.options.durability == Durability::Fsync {
                 std::thread::sleep(COMPANY_WAIT);
             }
             bytes.clear();
             let before = self.encoder.clone();
-            let rolled = self.roll_if_full();
+            let rolled = self.roll_if_full(first.seal);
             let now = self.shared.begin_group();
             let mut group = Vec::new();
             let mut next = Some(first);
@@ -229,6 +246,9 @@ impl<E: Encoder> Writer<E> {
                     .collect();
                 group.push((request.done, places));
                 next = if bytes.len() < GROUP_BYTES_MAX { waiting.try_recv().ok() } else { None };
+                if next.as_ref().is_some_and(|request| request.seal) {
+                    held = next.take();
+                }
             }
             company += (f64::from(u8::from(group.len() > 1)) - company) / 16.0;
             let outcome = rolled.and_then(|()| self.commit(&bytes));
@@ -251,8 +271,9 @@ impl<E: Encoder> Writer<E> {
         AppendError::NotWritten(self.shared.folder.clone(), Arc::new(error))
     }
 
-    fn roll_if_full(&mut self) -> Result<(), AppendError> {
-        if self.poisoned() || self.end.byte < self.options.segment_bytes {
+    fn roll_if_full(&mut self, seal: bool) -> Result<(), AppendError> {
+        let full = self.end.byte >= self.options.segment_bytes || (seal && self.end.byte > self.start);
+        if self.poisoned() || !full {
             return Ok(());
         }
         // Only the last segment's tail is mended at a start, so one that is left must be whole on the disk.
@@ -263,6 +284,7 @@ impl<E: Encoder> Writer<E> {
             file::create(&self.shared.folder, number, &self.encoder.header(), sync).map_err(|error| self.not_written(error))?;
         self.file = file;
         self.end = Cursor { segment: number, byte };
+        self.start = byte;
         self.synced = byte;
         Ok(())
     }

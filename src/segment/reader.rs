@@ -177,6 +177,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn sealing_begins_a_segment_behind_what_was_appended_and_an_empty_one_is_not_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path(), false);
+        log.seal().await.unwrap();
+        assert_eq!(super::super::list(folder.path()).unwrap(), [1]);
+        log.append(vec![b"one".to_vec()]).await.unwrap();
+        log.seal().await.unwrap();
+        log.seal().await.unwrap();
+        log.append(vec![b"two".to_vec()]).await.unwrap();
+        assert_eq!(super::super::list(folder.path()).unwrap(), [1, 2]);
+        assert_eq!(read_all(&mut Reader::new(&log, 1)), [b"one".to_vec(), b"two".to_vec()]);
+        assert_eq!(read_all(&mut Reader::new(&log, 2)), [b"two".to_vec()]);
+    }
+
+    #[tokio::test]
     async fn a_frame_larger_than_one_read_comes_whole() {
         let folder = tempfile::tempdir().unwrap();
         let log = open(folder.path(), false);
