@@ -104,6 +104,12 @@ pub fn header_of(folder: &Path, number: u64) -> anyhow::Result<(Vec<u8>, u64)> {
     Ok((header, 16 + length as u64))
 }
 
+/// All bytes of segment `number`, which no longer changes.
+pub fn read(folder: &Path, number: u64) -> anyhow::Result<Vec<u8>> {
+    let path = path(folder, number);
+    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// Appends one frame around what `body` writes to `out`. `synced`: how much of the file is durable by now.
 pub(super) fn write_frame<T>(out: &mut Vec<u8>, synced: u64, body: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let start = out.len();

@@ -18,6 +18,6 @@ mod image;
 mod reader;
 
 pub use appender::{AppendError, Appender, Encoder, OnItsWay, Options};
-pub use file::{Recovered, header_of, list, recover, remove_before};
+pub use file::{Recovered, header_of, list, read, recover, remove_before};
 pub use image::{Damage, Frame, Image};
 pub use reader::{Cursor, Item, Reader};

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -32,9 +32,18 @@ pub enum Item {
     Frame(Bytes),
 }
 
+/// Where the durable end is.
+enum End {
+    /// Somebody appends.
+    Moving(Arc<Shared>),
+    /// Nobody does.
+    Fixed(Cursor),
+}
+
 /// A reader's place.
 pub struct Reader {
-    shared: Arc<Shared>,
+    folder: PathBuf,
+    end: End,
     next: Cursor,
     open: Option<File>,
     path: PathBuf,
@@ -44,19 +53,31 @@ impl Reader {
     /// Begins at the header of segment `first`.
     pub fn new<E: Encoder>(of: &Appender<E>, first: u64) -> Self {
         let shared = of.shared().clone();
-        let path = file::path(&shared.folder, first);
-        Self { shared, next: Cursor { segment: first, byte: 0 }, open: None, path }
+        Self::begin(shared.folder.clone(), End::Moving(shared), first)
+    }
+
+    /// The same over a folder that nobody appends to, up to `end`: what [`super::recover`] found of its last segment.
+    pub fn at_rest(folder: &Path, first: u64, end: Cursor) -> Self {
+        Self::begin(folder.to_owned(), End::Fixed(end), first)
+    }
+
+    fn begin(folder: PathBuf, end: End, first: u64) -> Self {
+        let path = file::path(&folder, first);
+        Self { folder, end, next: Cursor { segment: first, byte: 0 }, open: None, path }
     }
 
     /// Some of what comes next; empty at the durable end. With it, at the end only, the instant up to which everything
     /// appended has been read.
     pub fn read(&mut self) -> anyhow::Result<(Vec<Item>, Option<Micros>)> {
-        let (end, complete_to) = self.shared.end();
+        let (end, complete_to) = match &self.end {
+            End::Moving(shared) => shared.end(),
+            End::Fixed(end) => (*end, Micros(i64::MAX)),
+        };
         let mut items = Vec::new();
         while items.is_empty() && self.next < end {
             if self.next.byte == 0 {
-                let (header, start) = file::header_of(&self.shared.folder, self.next.segment)?;
-                self.path = file::path(&self.shared.folder, self.next.segment);
+                let (header, start) = file::header_of(&self.folder, self.next.segment)?;
+                self.path = file::path(&self.folder, self.next.segment);
                 self.open = Some(File::open(&self.path).with_context(|| format!("cannot open {}", self.path.display()))?);
                 self.next.byte = start;
                 items.push(Item::Segment(header));
