@@ -4,6 +4,8 @@
 //! gate ─► journal (group commit, hash chain) ─► shipper ─► ledger: usage_cell + watermark, one transaction
 //! ```
 
+mod archive;
+pub mod archive_store;
 mod journal;
 mod meter;
 mod offer;
@@ -11,6 +13,8 @@ mod record;
 mod shipper;
 mod store;
 
+pub use archive::{Archive, OtherBytes};
+pub use archive_store::ArchivedSegment;
 pub use journal::{Header, Journal, parse_frame};
 pub use meter::{Counted, Meter, Product};
 pub use offer::{Deniable, Tally, Terms, Weighted};
