@@ -15,7 +15,8 @@ use crate::clock::{Clock, Micros};
 use crate::ids::ReplicaId;
 use crate::segment::{self, AppendError, Appender, Cursor, Encoder, OnItsWay, Options, Reader};
 
-const FIXED_BYTES: usize = 40;
+/// What lies in a frame before the record.
+pub(super) const FIXED_BYTES: usize = 40;
 
 /// What a segment's header says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,15 +67,17 @@ impl Encoder for Chain {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as text, two digits each.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &str) -> anyhow::Result<[u8; 32]> {
+/// A SHA-256 out of its text.
+pub(crate) fn unhex(text: &str) -> anyhow::Result<[u8; 32]> {
     let mut bytes = [0; 32];
     ensure!(text.len() == 64 && text.is_ascii(), "\"{text}\" is no SHA-256");
     for (place, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16)?;
+        *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).with_context(|| format!("\"{text}\" is no SHA-256"))?;
     }
     Ok(bytes)
 }
@@ -185,4 +188,50 @@ impl Journal {
 fn header_of(folder: &Path, number: u64) -> anyhow::Result<Header> {
     let (bytes, _) = segment::header_of(folder, number)?;
     serde_json::from_slice(&bytes).with_context(|| format!("segment {number} in {} has an unknown header", folder.display()))
+}
+
+/// Journals for the tests of those who read them.
+#[cfg(test)]
+pub(super) mod testing {
+    use bytes::Bytes;
+
+    use super::super::record::{Mode, UsageRecord};
+    use super::*;
+    use crate::config::Durability;
+
+    /// The record `n` of a replica of a test: half an hour before or behind its neighbours, of three partners in turn, every tenth
+    /// one of mode test.
+    pub(crate) fn record(replica: &str, n: u64) -> UsageRecord {
+        UsageRecord {
+            v: 1,
+            request: format!("req_{n}_{replica}").into(),
+            at: Micros(1_793_000_000_000_000 + 1_800_000_000 * i64::try_from(n ^ 1).unwrap()),
+            partner: format!("pt_{}", n % 3).into(),
+            key: "key".into(),
+            mode: if n % 10 == 9 { Mode::Test } else { Mode::Live },
+            plan: "p".into(),
+            plan_version: 1,
+            units: [(super::super::Product::Inventory, n)].into(),
+            waived_units: Default::default(),
+        }
+    }
+
+    /// A journal in `folder` with an epoch for each of `starts`, each of so many records, in small segments.
+    pub(crate) async fn journal(folder: &Path, replica: &str, starts: &[u64]) {
+        let mut n = 0;
+        for (epoch, count) in (1..).zip(starts) {
+            let options = Options { segment_bytes: 4096, durability: Durability::Os };
+            let journal = Journal::open(folder, replica.into(), epoch, options, Clock::manual(Micros(0))).unwrap();
+            for _ in 0..*count {
+                journal.append(record(replica, n)).await.unwrap().durable().await.unwrap();
+                n += 1;
+            }
+        }
+    }
+
+    /// The bytes of a folder's segments, in order.
+    pub(crate) fn segments(folder: &Path) -> Vec<Bytes> {
+        let numbers = segment::list(folder).unwrap();
+        numbers.iter().map(|number| std::fs::read(folder.join(format!("{number:016}.seg"))).unwrap().into()).collect()
+    }
 }

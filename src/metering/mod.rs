@@ -6,9 +6,13 @@
 
 mod archive;
 pub mod archive_store;
+pub mod bundle;
+pub mod evidence;
 mod journal;
+pub mod merkle;
 mod meter;
 mod offer;
+pub mod reading;
 mod record;
 mod shipper;
 mod store;
