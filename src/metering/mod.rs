@@ -12,7 +12,7 @@ mod shipper;
 mod store;
 
 pub use journal::{Header, Journal, parse_frame};
-pub use meter::{Counted, Meter, Product};
+pub use meter::{Meter, Product};
 pub use offer::{Deniable, Tally, Terms, Weighted};
 pub use record::{Mode, UsageRecord};
 pub use shipper::{Shipped, Shipper};
