@@ -20,7 +20,7 @@ mod store;
 pub use archive::{Archive, OtherBytes};
 pub use archive_store::ArchivedSegment;
 pub use journal::{Header, Journal, parse_frame};
-pub use meter::{Counted, Meter, Product};
+pub use meter::{Meter, Product};
 pub use offer::{Deniable, Tally, Terms, Weighted};
 pub use record::{Mode, UsageRecord};
 pub use shipper::{Shipped, Shipper};
