@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::in_flight::Admission;
 use super::record::UsageRecord;
 use crate::clock::{Clock, Micros};
 use crate::ids::ReplicaId;
@@ -43,8 +44,14 @@ struct Chain {
     previous: [u8; 32],
 }
 
+/// A record on its way, and what keeps its admission in flight until it is durable.
+struct Entry {
+    record: UsageRecord,
+    _admission: Option<Admission>,
+}
+
 impl Encoder for Chain {
-    type Entry = UsageRecord;
+    type Entry = Entry;
     type Place = u64;
 
     fn header(&self) -> Vec<u8> {
@@ -54,13 +61,13 @@ impl Encoder for Chain {
         serde_json::to_vec(&header).unwrap_or_default()
     }
 
-    fn encode(&mut self, _now: Micros, record: &UsageRecord, body: &mut Vec<u8>) -> u64 {
+    fn encode(&mut self, _now: Micros, entry: &Entry, body: &mut Vec<u8>) -> u64 {
         let start = body.len();
         let sequence = self.next;
         body.extend_from_slice(&sequence.to_le_bytes());
         body.extend_from_slice(&self.previous);
         // Serializing plain structs into memory cannot fail.
-        drop(serde_json::to_writer(&mut *body, record));
+        drop(serde_json::to_writer(&mut *body, &entry.record));
         self.previous = Sha256::digest(&body[start..]).into();
         self.next += 1;
         sequence
@@ -82,12 +89,18 @@ pub(crate) fn unhex(text: &str) -> anyhow::Result<[u8; 32]> {
     Ok(bytes)
 }
 
-/// A frame's sequence and record.
-pub fn parse_frame(body: &[u8]) -> anyhow::Result<(u64, UsageRecord)> {
+/// A frame's sequence, and its record's JSON.
+pub(super) fn split_frame(body: &[u8]) -> anyhow::Result<(u64, &[u8])> {
     ensure!(body.len() > FIXED_BYTES, "a journal record of {} bytes is too short", body.len());
     let mut sequence = [0; 8];
     sequence.copy_from_slice(&body[..8]);
-    Ok((u64::from_le_bytes(sequence), serde_json::from_slice(&body[FIXED_BYTES..])?))
+    Ok((u64::from_le_bytes(sequence), &body[FIXED_BYTES..]))
+}
+
+/// A frame's sequence and record.
+pub fn parse_frame(body: &[u8]) -> anyhow::Result<(u64, UsageRecord)> {
+    let (sequence, json) = split_frame(body)?;
+    Ok((sequence, serde_json::from_slice(json)?))
 }
 
 /// Where records become durable.
@@ -145,9 +158,20 @@ impl Journal {
         Ok(Self { folder: folder.to_owned(), replica, epoch, appender })
     }
 
-    /// Hands a record over: it is on its way when this returns, and durable when the answer has been waited for.
+    /// Hands a record over: it is on its way when this returns, and durable when the answer has been waited for. Its admission
+    /// is in flight until then, whether anybody waits or not.
+    pub async fn append_admitted(&self, record: UsageRecord, admission: Admission) -> Result<OnItsWay<u64>, AppendError> {
+        self.appender.begin(vec![Entry { record, _admission: Some(admission) }]).await
+    }
+
+    /// The same for a record whose admission nobody keeps track of: for tests and benches.
     pub async fn append(&self, record: UsageRecord) -> Result<OnItsWay<u64>, AppendError> {
-        self.appender.begin(vec![record]).await
+        self.appender.begin(vec![Entry { record, _admission: None }]).await
+    }
+
+    /// Begins a new segment, so that those before it never change again; nothing happens when the current one is empty.
+    pub async fn seal(&self) -> Result<(), AppendError> {
+        self.appender.seal().await
     }
 
     /// Whether a sync failed, so that nothing is taken any more.

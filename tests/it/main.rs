@@ -26,3 +26,4 @@ mod refusals;
 mod retail;
 mod schema;
 mod tidy;
+mod watermark;
