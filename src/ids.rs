@@ -88,6 +88,10 @@ id!(
     InvoiceId, "inv_"
 );
 id!(
+    /// An operator's token.
+    TokenId, "tok_"
+);
+id!(
     /// A plan, named by the operator (`starter`).
     PlanId
 );

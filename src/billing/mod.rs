@@ -4,6 +4,7 @@
 //! (usage, plan versions, period) → lines.
 
 pub mod document;
+pub mod export;
 pub mod plan;
 pub mod preview;
 pub mod rating;

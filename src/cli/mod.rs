@@ -12,6 +12,7 @@ mod ingest;
 mod invoice;
 mod key;
 mod migrate;
+mod operator;
 mod output;
 mod partner;
 mod plan;
@@ -77,6 +78,9 @@ enum Command {
     /// What it costs.
     #[command(subcommand)]
     Invoice(invoice::Invoice),
+    /// Who runs the house.
+    #[command(subcommand)]
+    Operator(operator::Operator),
     /// Print the partner schema.
     Schema(schema::Schema),
 }
@@ -122,6 +126,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             Command::Key(command) => command.run(context).await,
             Command::Usage(command) => command.run(context).await,
             Command::Invoice(command) => command.run(context).await,
+            Command::Operator(command) => command.run(context).await,
             Command::Schema(command) => command.run(),
         }
     })
