@@ -23,11 +23,9 @@ enum Item<'a> {
 /// A document as an element of the array.
 pub(super) fn item(document: &Stored) -> anyhow::Result<Vec<u8>> {
     let item = match document {
-        Stored::Invoice(stored) => Item::Invoice {
-            state: stored.state,
-            sha256: &stored.sha256,
-            invoice: serde_json::from_str(&stored.body)?,
-        },
+        Stored::Invoice(stored) => {
+            Item::Invoice { state: stored.state, sha256: &stored.sha256, invoice: serde_json::from_str(&stored.body)? }
+        }
         Stored::CreditNote(stored) => {
             Item::CreditNote { sha256: &stored.sha256, credit_note: serde_json::from_str(&stored.body)? }
         }

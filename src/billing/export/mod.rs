@@ -12,6 +12,7 @@
 mod csv;
 mod json;
 mod revenue;
+mod select;
 mod store;
 mod stored;
 mod walk;
@@ -19,6 +20,7 @@ mod walk;
 pub mod pdf;
 
 pub use revenue::{Revenue, Share, Total, revenue};
-pub use store::{Place, find, list};
+pub use select::{Format, Found, Missing, Selection, select};
+pub use store::Place;
 pub use stored::{State, Stored, StoredCreditNote, StoredInvoice};
 pub use walk::{Listing, Walk};

@@ -110,10 +110,12 @@ pub async fn revenue(connection: &mut AnyConnection, period: Period) -> anyhow::
         let purposes: BTreeMap<_, _> = store::purposes(connection, &credited.invoice).await?.into_iter().collect();
         for line in &document.lines {
             let purpose = purposes.get(&line.line).with_context(|| {
-                format!("the credit note {} is on line {} of {}, which has no such line", document.number, line.line, document.invoice)
+                format!(
+                    "the credit note {} is on line {} of {}, which has no such line",
+                    document.number, line.line, document.invoice
+                )
             })?;
-            let key =
-                (credited.currency.clone(), purpose.plan.clone(), purpose.product.clone(), purpose.kind.clone());
+            let key = (credited.currency.clone(), purpose.plan.clone(), purpose.product.clone(), purpose.kind.clone());
             sums.entry(key).or_default().add(0, minor(&line.amount, currency(&credited.currency)?)?)?;
         }
     }

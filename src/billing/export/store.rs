@@ -21,7 +21,7 @@ pub struct Place {
 }
 
 /// The invoices of a month, or of all; in a state, or all but drafts. By month, then number; drafts come last.
-pub async fn list(
+pub(super) async fn list(
     connection: &mut AnyConnection,
     period: Option<Period>,
     state: Option<State>,
@@ -39,7 +39,9 @@ pub async fn list(
     };
     let mut places = rows.iter().map(place).collect::<anyhow::Result<Vec<_>>>()?;
     // Not in SQL: databases sort text by rules of their own.
-    places.sort_by(|a, b| (&a.period, a.number.is_none(), &a.number, &a.id).cmp(&(&b.period, b.number.is_none(), &b.number, &b.id)));
+    places.sort_by(|a, b| {
+        (&a.period, a.number.is_none(), &a.number, &a.id).cmp(&(&b.period, b.number.is_none(), &b.number, &b.id))
+    });
     Ok(places)
 }
 
@@ -64,7 +66,7 @@ pub(super) async fn at(connection: &mut AnyConnection, place: &Place) -> anyhow:
 }
 
 /// The invoice or credit note of an id or a number.
-pub async fn find(connection: &mut AnyConnection, which: &str) -> anyhow::Result<Option<Stored>> {
+pub(super) async fn find(connection: &mut AnyConnection, which: &str) -> anyhow::Result<Option<Stored>> {
     let row = sqlx::query("select state, sha256, body from invoice where id = $1 or number = $1")
         .bind(which)
         .fetch_optional(&mut *connection)

@@ -156,7 +156,8 @@ pub(super) fn invoice() -> Invoice {
 
 /// 100.00 off the third line's 92.87 would be too much: 20.00 of it, and 30.00 of the fourth; 19 % of 50.00 = 9.50.
 pub(super) fn credit_note() -> CreditNote {
-    let line = |line, description: &str, amount: &str| CreditLine { line, description: description.into(), amount: amount.into() };
+    let line =
+        |line, description: &str, amount: &str| CreditLine { line, description: description.into(), amount: amount.into() };
     CreditNote {
         v: 1,
         number: "CN-2026-000007".into(),

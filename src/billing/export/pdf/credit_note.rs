@@ -2,7 +2,7 @@
 
 use super::finish::{Frame, finish};
 use super::parts;
-use super::sheet::{Align, Cell, INK, LEFT, RIGHT, Sheet};
+use super::sheet::{Align, Cell, INK, LEFT, RIGHT, Row, Sheet};
 use super::text::{Face, Fonts};
 use super::words;
 use crate::billing::document::CreditNote;
@@ -11,9 +11,8 @@ use crate::billing::export::stored::{Stored, StoredCreditNote};
 pub(super) fn print(fonts: &Fonts, stored: &StoredCreditNote) -> anyhow::Result<Vec<u8>> {
     let note = &stored.document;
     let mut sheet = Sheet::new(fonts);
-    parts::letterhead(&mut sheet, &note.seller, "Credit note", Some(&note.number));
+    parts::letterhead(&mut sheet, &note.seller, "Credit note", &note.number);
     let facts = [
-        ("Credit note", note.number.clone()),
         ("Issued", words::day(&note.issued_at)),
         ("On invoice", note.invoice.clone()),
         ("", format!("of {}", words::day(&note.invoice_issued_at))),
@@ -57,17 +56,14 @@ fn table(sheet: &mut Sheet<'_>, note: &CreditNote) {
     let whole = note.lines.is_empty().then_some((None, whole.as_str(), note.net.as_str()));
     let lines = note.lines.iter().map(|line| (Some(line.line), line.description.as_str(), line.amount.as_str()));
     for (line, description, amount) in whole.into_iter().chain(lines) {
-        let mut cells = vec![Cell {
-            align: Align::Left(LEFT),
-            lines: fonts.wrap(Face::Regular, 9.0, description, 280.0),
-            colour: INK,
-        }];
+        let mut cells =
+            vec![Cell { align: Align::Left(LEFT), lines: fonts.wrap(Face::Regular, 9.0, description, 280.0), colour: INK }];
         if let Some(line) = line {
             cells.push(Cell { align: LINE, lines: vec![fonts.line(Face::Regular, 9.0, &line.to_string())], colour: INK });
         }
         let lines = fonts.fit(Face::Regular, 9.0, 4.5, &words::number(amount), 90.0);
         cells.push(Cell { align: Align::Right(RIGHT), lines, colour: INK });
-        sheet.row(cells, 14.0);
+        sheet.rows(vec![Row { cells, leading: 14.0 }]);
         sheet.y += 2.0;
     }
     sheet.rule(LEFT, RIGHT, 0.8, INK);

@@ -173,7 +173,14 @@ fn watermark(surface: &mut Surface<'_>, fonts: &Fonts, stamp: &str) {
     surface.set_fill(colour((250, 232, 232)));
     let mut x = (WIDTH - line.width()) / 2.0;
     for run in &line.runs {
-        surface.draw_glyphs(Point::from_xy(x, HEIGHT / 2.0 + 55.0), &run.glyphs, fonts.font(line.face), &run.text, line.size, true);
+        surface.draw_glyphs(
+            Point::from_xy(x, HEIGHT / 2.0 + 55.0),
+            &run.glyphs,
+            fonts.font(line.face),
+            &run.text,
+            line.size,
+            true,
+        );
         x += run.width(line.size);
     }
     surface.pop();

@@ -12,7 +12,7 @@ use crate::billing::export::stored::{State, Stored, StoredInvoice};
 pub(super) fn print(fonts: &Fonts, stored: &StoredInvoice) -> anyhow::Result<Vec<u8>> {
     let invoice = &stored.document;
     let mut sheet = Sheet::new(fonts);
-    parts::letterhead(&mut sheet, &invoice.seller, "Invoice", invoice.number.as_deref());
+    parts::letterhead(&mut sheet, &invoice.seller, "Invoice", invoice.number.as_deref().unwrap_or("not numbered yet"));
     parts::buyer_and_facts(&mut sheet, &invoice.buyer, &facts(stored));
     let in_favour = invoice.total.starts_with('-');
     let (label, beside) = headline(stored, in_favour);
@@ -44,12 +44,12 @@ pub(super) fn print(fonts: &Fonts, stored: &StoredInvoice) -> anyhow::Result<Vec
 
 fn facts(stored: &StoredInvoice) -> Vec<(&'static str, String)> {
     let invoice = &stored.document;
-    let mut facts = vec![("Invoice", invoice.number.clone().unwrap_or_else(|| "not numbered yet".to_owned()))];
+    let mut facts = Vec::new();
     facts.extend(invoice.issued_at.as_deref().map(|at| ("Issued", words::day(at))));
     facts.extend(invoice.due_on.as_deref().map(|on| ("Due", words::day(on))));
     facts.push(("Period", words::month(&invoice.period.month)));
-    facts.push(("", format!("from {}", invoice.period.from)));
-    facts.push(("", format!("to {}", invoice.period.to)));
+    facts.push(("", format!("from {}", words::instant(&invoice.period.from))));
+    facts.push(("", format!("to {}", words::instant(&invoice.period.to))));
     facts.push(("Time zone", invoice.period.timezone.clone()));
     facts.push(("Currency", invoice.currency.clone()));
     facts.push(("Account", invoice.partner.to_string()));
@@ -59,7 +59,7 @@ fn facts(stored: &StoredInvoice) -> Vec<(&'static str, String)> {
 fn headline(stored: &StoredInvoice, in_favour: bool) -> (&'static str, String) {
     let due = stored.document.due_on.as_deref().map(|on| format!("Please pay by {}", words::day(on))).unwrap_or_default();
     match stored.state {
-        State::Draft => ("Total as it stands", "Draft".to_owned()),
+        State::Draft => ("Total as it stands", "A draft, which may still change".to_owned()),
         State::Void => ("Withdrawn", "Nothing is to be paid".to_owned()),
         State::Paid => ("Total", "Paid, with thanks".to_owned()),
         State::Finalized if in_favour => ("In your favour", "Nothing is to be paid".to_owned()),

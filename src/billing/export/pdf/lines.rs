@@ -2,10 +2,11 @@
 
 use rust_decimal::Decimal;
 
-use super::sheet::{ACCENT, Align, Cell, GREY, INK, LEFT, RIGHT, Sheet};
-use super::text::{Face, Line as Set};
+use super::sheet::{ACCENT, Align, Cell, GREY, INK, LEFT, RIGHT, Row, Sheet};
+use super::text::{Face, Fonts, Line as Set};
 use super::words;
 use crate::billing::document::{Invoice, Kind, Line, Step};
+use crate::money::Currency;
 
 const QUANTITY: Align = Align::Right(334.0);
 const PRICE: Align = Align::Right(396.0);
@@ -13,6 +14,8 @@ const EXACT: Align = Align::Right(468.0);
 const AMOUNT: Align = Align::Right(RIGHT);
 /// What the columns may take before their text is made smaller.
 const DESCRIPTION_WIDTH: f32 = 214.0;
+/// Up to the exact amount, for an explanation without a quantity.
+const WIDE: f32 = 330.0;
 const NUMBER_WIDTH: f32 = 60.0;
 const EXACT_WIDTH: f32 = 68.0;
 
@@ -34,25 +37,29 @@ pub(super) fn table(sheet: &mut Sheet<'_>, invoice: &Invoice) {
         (AMOUNT, format!("Amount {}", invoice.currency.chars().take(3).collect::<String>())),
     ];
     sheet.begin_table(heads.into());
+    let fonts = sheet.fonts;
+    let places = Currency::from_code(&invoice.currency).map_or(2, |currency| currency.exponent() as usize);
     let groups: Vec<_> = invoice.lines.chunk_by(|a, b| (&a.period, &a.plan) == (&b.period, &b.plan)).collect();
     for group in &groups {
-        if let Some(first) = group.first() {
-            heading(sheet, invoice, first, (groups.len() > 1).then(|| sum(group)).flatten());
-        }
+        // The heading goes with the first line: it does not stand alone at the foot of a page.
+        let first = group.first().map(|first| heading(fonts, invoice, first, (groups.len() > 1).then(|| sum(group)).flatten()));
+        let mut together: Vec<Row> = first.into_iter().collect();
         for line in *group {
-            print(sheet, line);
+            together.extend(rows(fonts, line, places));
+            sheet.rows(std::mem::take(&mut together));
+            sheet.y += 3.0;
         }
         sheet.y += 5.0;
     }
     if groups.is_empty() {
-        let nothing = sheet.fonts.line(Face::Regular, 9.0, "Nothing was due.");
-        sheet.row(vec![Cell { align: Align::Left(LEFT), lines: vec![nothing], colour: INK }], 13.0);
+        let lines = vec![fonts.line(Face::Regular, 9.0, "Nothing was due.")];
+        sheet.rows(vec![Row { cells: vec![Cell { align: Align::Left(LEFT), lines, colour: INK }], leading: 13.0 }]);
     }
     sheet.rule(LEFT, RIGHT, 0.8, INK);
     sheet.y += 6.0;
     sheet.end_table();
     let rule = "Each line is rounded once, half away from zero, at the currency's minor unit. \"Exact\" is before rounding.";
-    sheet.text(Align::Left(LEFT), 7.0, sheet.fonts.line(Face::Regular, 7.0, rule), GREY);
+    sheet.text(Align::Left(LEFT), 7.0, fonts.line(Face::Regular, 7.0, rule), GREY);
     sheet.y += 16.0;
 }
 
@@ -61,7 +68,7 @@ fn sum(group: &[Line]) -> Option<String> {
     group.iter().try_fold(Decimal::ZERO, add).map(|sum| sum.to_string())
 }
 
-fn heading(sheet: &mut Sheet<'_>, invoice: &Invoice, line: &Line, sum: Option<String>) {
+fn heading(fonts: &Fonts, invoice: &Invoice, line: &Line, sum: Option<String>) -> Row {
     let why = match line.period.cmp(&invoice.period.month) {
         std::cmp::Ordering::Less => " (adjustment)",
         std::cmp::Ordering::Equal => "",
@@ -69,55 +76,41 @@ fn heading(sheet: &mut Sheet<'_>, invoice: &Invoice, line: &Line, sum: Option<St
     };
     let named = if line.plan_name.trim().is_empty() { line.plan.clone() } else { format!("{} · {}", line.plan_name, line.plan) };
     let text = format!("{}{why} · {named}", words::month(&line.period));
-    // Not alone at the foot of a page.
-    sheet.need(44.0);
-    let fonts = sheet.fonts;
-    let mut cells = vec![Cell {
-        align: Align::Left(LEFT),
-        lines: fonts.wrap(Face::Bold, 9.0, &text, 468.0 - LEFT),
-        colour: ACCENT,
-    }];
+    let lines = fonts.wrap(Face::Bold, 9.0, &text, 468.0 - LEFT);
+    let mut cells = vec![Cell { align: Align::Left(LEFT), lines, colour: ACCENT }];
     if let Some(sum) = sum {
         let lines = fonts.fit(Face::Regular, 8.5, 5.0, &words::number(&sum), NUMBER_WIDTH);
         cells.push(Cell { align: AMOUNT, lines, colour: GREY });
     }
-    sheet.row(cells, 13.0);
-    sheet.y += 2.0;
+    Row { cells, leading: 15.0 }
 }
 
-fn print(sheet: &mut Sheet<'_>, line: &Line) {
-    let fonts = sheet.fonts;
+/// A line, and under it the rows that explain it.
+fn rows(fonts: &Fonts, line: &Line, places: usize) -> Vec<Row> {
     let number = |text: &str, size, width| -> Vec<Set> { fonts.fit(Face::Regular, size, 4.5, text, width) };
     let cell = |align, lines, colour| Cell { align, lines, colour };
-    let details = details(line);
-    if !details.is_empty() {
-        // With the first row that explains it.
-        sheet.need(26.0);
-    }
     let mut cells = vec![cell(Align::Left(LEFT), fonts.wrap(Face::Regular, 9.0, &line.description, DESCRIPTION_WIDTH), INK)];
     if let Some(units) = line.units {
         cells.push(cell(QUANTITY, number(&words::number(&units.to_string()), 9.0, NUMBER_WIDTH), INK));
     }
     cells.push(cell(AMOUNT, number(&words::number(&line.amount), 9.0, EXACT_WIDTH), INK));
-    sheet.row(cells, 13.0);
-    for detail in details {
-        let mut cells = vec![cell(
-            Align::Left(LEFT + 10.0),
-            fonts.wrap(Face::Regular, 7.5, &detail.what, DESCRIPTION_WIDTH - 10.0),
-            GREY,
-        )];
+    let mut rows = vec![Row { cells, leading: 13.0 }];
+    for detail in details(line) {
+        let width = if detail.quantity.is_some() { DESCRIPTION_WIDTH } else { WIDE };
+        let what = fonts.wrap(Face::Regular, 7.5, &detail.what, width - 10.0);
+        let mut cells = vec![cell(Align::Left(LEFT + 10.0), what, GREY)];
         if let Some(quantity) = detail.quantity {
             cells.push(cell(QUANTITY, number(&words::number(&quantity.to_string()), 7.5, NUMBER_WIDTH), GREY));
         }
         if let Some(price) = &detail.price {
-            cells.push(cell(PRICE, number(&words::exact(price), 7.5, NUMBER_WIDTH - 4.0), GREY));
+            cells.push(cell(PRICE, number(&words::exact(price, places), 7.5, NUMBER_WIDTH - 4.0), GREY));
         }
         if let Some(exact) = &detail.exact {
-            cells.push(cell(EXACT, number(&words::exact(exact), 7.5, EXACT_WIDTH), GREY));
+            cells.push(cell(EXACT, number(&words::exact(exact, places), 7.5, EXACT_WIDTH), GREY));
         }
-        sheet.row(cells, 10.5);
+        rows.push(Row { cells, leading: 10.5 });
     }
-    sheet.y += 3.0;
+    rows
 }
 
 /// What stands under a line, so that it can be computed again by hand.

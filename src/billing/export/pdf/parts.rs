@@ -11,16 +11,14 @@ const MIDDLE: f32 = 318.0;
 const VALUES: f32 = 398.0;
 
 /// Who sends it, and what it is.
-pub(super) fn letterhead(sheet: &mut Sheet<'_>, seller: &Party, title: &str, number: Option<&str>) {
+pub(super) fn letterhead(sheet: &mut Sheet<'_>, seller: &Party, title: &str, number: &str) {
     let top = sheet.y;
     let fonts = sheet.fonts;
     sheet.text(Align::Right(RIGHT), 20.0, fonts.line(Face::Bold, 25.0, title), ACCENT);
-    if let Some(number) = number {
-        sheet.y += 36.0;
-        for line in fonts.fit(Face::Bold, 10.5, 6.0, number, RIGHT - MIDDLE) {
-            sheet.text(Align::Right(RIGHT), 0.0, line, INK);
-            sheet.y += 12.0;
-        }
+    sheet.y += 36.0;
+    for line in fonts.fit(Face::Bold, 10.5, 6.0, number, RIGHT - MIDDLE) {
+        sheet.text(Align::Right(RIGHT), 0.0, line, INK);
+        sheet.y += 12.0;
     }
     let right = sheet.y;
     sheet.y = top;
@@ -102,7 +100,7 @@ pub(super) fn sums(sheet: &mut Sheet<'_>, net: (&str, &str), tax: &Tax, total: (
         }
     };
     row(sheet, net.0, &words::number(net.1));
-    row(sheet, &format!("Tax {} %", words::exact(&tax.rate)), &words::number(&tax.amount));
+    row(sheet, &format!("Tax {} %", words::exact(&tax.rate, 0)), &words::number(&tax.amount));
     if let Some(reason) = &tax.exemption {
         stack(sheet, MIDDLE, 10.5, fonts.wrap(Face::Regular, 8.0, reason, RIGHT - MIDDLE), GREY);
         sheet.y += 4.0;

@@ -56,6 +56,12 @@ pub(super) struct Cell {
     pub(super) colour: Colour,
 }
 
+/// Cells side by side, `leading` from line to line.
+pub(super) struct Row {
+    pub(super) cells: Vec<Cell>,
+    pub(super) leading: f32,
+}
+
 /// The heads of a table: they stand on every page that it goes on to.
 type Heads = Vec<(Align, String)>;
 
@@ -133,22 +139,35 @@ impl<'a> Sheet<'a> {
         self.y += 5.0;
     }
 
-    /// A row of cells, `leading` from line to line: on one page if it fits on one, otherwise line by line.
-    pub(super) fn row(&mut self, cells: Vec<Cell>, leading: f32) {
-        let count = cells.iter().map(|cell| cell.lines.len()).max().unwrap_or(0);
-        let height = count as f32 * leading;
+    /// Rows that belong together: on one page if they fit on one, otherwise line by line.
+    pub(super) fn rows(&mut self, rows: Vec<Row>) {
+        let height: f32 = rows.iter().map(Row::height).sum();
         if height < BOTTOM - TOP_NEXT - 60.0 {
             self.need(height);
         }
-        let mut columns: Vec<_> = cells.into_iter().map(|cell| (cell.align, cell.colour, cell.lines.into_iter())).collect();
-        for _ in 0..count {
-            self.need(leading);
-            for (align, colour, lines) in &mut columns {
-                if let Some(line) = lines.next() {
-                    self.text(*align, leading * 0.75, line, *colour);
+        for row in rows {
+            let (leading, count) = (row.leading, row.count());
+            let mut columns: Vec<_> =
+                row.cells.into_iter().map(|cell| (cell.align, cell.colour, cell.lines.into_iter())).collect();
+            for _ in 0..count {
+                self.need(leading);
+                for (align, colour, lines) in &mut columns {
+                    if let Some(line) = lines.next() {
+                        self.text(*align, leading * 0.75, line, *colour);
+                    }
                 }
+                self.y += leading;
             }
-            self.y += leading;
         }
+    }
+}
+
+impl Row {
+    fn count(&self) -> usize {
+        self.cells.iter().map(|cell| cell.lines.len()).max().unwrap_or(0)
+    }
+
+    fn height(&self) -> f32 {
+        self.count() as f32 * self.leading
     }
 }

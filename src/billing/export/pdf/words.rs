@@ -1,10 +1,11 @@
 //! Numbers and days as people read them. What cannot be read is shown as it is.
 
+use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
-const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
-];
+const MONTHS: [&str; 12] =
+    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
 
 fn month_name(date: Date) -> &'static str {
     MONTHS.get(usize::from(date.month().unsigned_abs()).wrapping_sub(1)).copied().unwrap_or("")
@@ -23,6 +24,17 @@ pub(super) fn day(text: &str) -> String {
     match text.get(..10).and_then(|day| day.parse::<Date>().ok()) {
         Some(date) => format!("{} {} {}", date.day(), month_name(date), date.year()),
         None => text.to_owned(),
+    }
+}
+
+/// An instant: `2026-12-03T09:00:00Z` as `3 December 2026, 09:00 UTC`.
+pub(super) fn instant(text: &str) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(at) => {
+            let at = at.to_zoned(TimeZone::UTC).datetime();
+            format!("{} {} {}, {:02}:{:02} UTC", at.day(), month_name(at.date()), at.year(), at.hour(), at.minute())
+        }
+        Err(_) => text.to_owned(),
     }
 }
 
@@ -47,15 +59,15 @@ pub(super) fn number(text: &str) -> String {
     out
 }
 
-/// The same, without zeros at the end that say nothing: `0.00200` as `0.002`.
-pub(super) fn exact(text: &str) -> String {
-    let short = match text.split_once('.') {
-        Some((_, fraction)) if fraction.bytes().all(|byte| byte.is_ascii_digit()) => {
-            text.trim_end_matches('0').trim_end_matches('.')
-        }
-        _ => text,
-    };
-    number(short)
+/// The same with `places` decimals, and more where they say something: `0.00200` as `0.002`, `12.5` as `12.50`.
+pub(super) fn exact(text: &str, places: usize) -> String {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.to_owned();
+    }
+    let fraction = fraction.trim_end_matches('0');
+    let point = if places.max(fraction.len()) == 0 { "" } else { "." };
+    number(&format!("{whole}{point}{fraction:0<places$}"))
 }
 
 /// `1 day`, `2 days`; `1,000 units`.
@@ -83,10 +95,17 @@ mod tests {
         ] {
             assert_eq!(number(text), read);
         }
-        assert_eq!(exact("0.00200"), "0.002");
-        assert_eq!(exact("1200.00"), "1,200");
-        assert_eq!(exact("100"), "100");
-        assert_eq!(exact("a.00"), "a.00");
+        for (text, places, read) in [
+            ("0.00200", 2, "0.002"),
+            ("1200.5", 2, "1,200.50"),
+            ("100", 2, "100.00"),
+            ("100", 0, "100"),
+            ("-100.000", 0, "-100"),
+            ("a.00", 2, "a.00"),
+            ("1.x", 2, "1.x"),
+        ] {
+            assert_eq!(exact(text, places), read);
+        }
         assert_eq!((count(1, "day"), count(1000, "unit")), ("1 day".to_owned(), "1,000 units".to_owned()));
     }
 
@@ -96,6 +115,8 @@ mod tests {
         assert_eq!(day("2026-12-31"), "31 December 2026");
         assert_eq!(day("soon"), "soon");
         assert_eq!(day("ééééééééééé"), "ééééééééééé");
+        assert_eq!(instant("2026-10-31T23:00:00Z"), "31 October 2026, 23:00 UTC");
+        assert_eq!(instant("2026-10-31"), "2026-10-31");
         assert_eq!(month("2026-02"), "February 2026");
         assert_eq!(month("2026-13"), "2026-13");
     }
