@@ -105,14 +105,13 @@ fn covered(invoice: &Invoice) -> Vec<String> {
     let by_month = evidence.days.chunk_by(|a, b| a.period == b.period).filter_map(|days| {
         let (first, last) = (days.first()?, days.last()?);
         let records = days.iter().fold(0_u64, |sum, day| sum.saturating_add(day.records));
-        Some(format!(
-            "{}: {} on {}, {} to {} (UTC)",
-            words::month(&first.period),
-            words::count(records, "usage record"),
-            words::count(days.len() as u64, "day"),
-            words::day(&first.day),
-            words::day(&last.day)
-        ))
+        let month = words::month(&first.period);
+        let records = words::count(records, "usage record");
+        if days.len() == 1 {
+            return Some(format!("{month}: {records} on {} (UTC)", words::day(&first.day)));
+        }
+        let count = words::count(days.len() as u64, "day");
+        Some(format!("{month}: {records} on {count}, {} to {} (UTC)", words::day(&first.day), words::day(&last.day)))
     });
     by_month.collect()
 }
