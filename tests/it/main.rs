@@ -13,6 +13,7 @@ mod demo;
 mod entitlement;
 mod event_log;
 mod exactly_once;
+mod export;
 mod feature_store;
 mod freshness;
 mod gateway;
