@@ -2,11 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 const MAGIC: &[u8; 8] = b"TGSEG\x01\0\0";
+const HEADER_PREFIX_BYTES: usize = 16;
 pub(super) const FRAME_PREFIX_BYTES: usize = 16;
 /// No entry is larger: a length past it is damage, not a reason to allocate.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 20;
@@ -40,11 +42,7 @@ pub fn list(folder: &Path) -> anyhow::Result<Vec<u64>> {
 /// Creates segment `number` with its header, durably: under another name first, so that a header is never torn.
 pub(super) fn create(folder: &Path, number: u64, header: &[u8], sync: bool) -> io::Result<(File, u64)> {
     let draft = folder.join("next.new");
-    let mut bytes = Vec::with_capacity(16 + header.len());
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&u32::try_from(header.len()).map_err(io::Error::other)?.to_le_bytes());
-    bytes.extend_from_slice(&crc32c::crc32c(header).to_le_bytes());
-    bytes.extend_from_slice(header);
+    let bytes = header_bytes(header)?;
     let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&draft)?;
     file.write_all(&bytes)?;
     if sync {
@@ -55,6 +53,31 @@ pub(super) fn create(folder: &Path, number: u64, header: &[u8], sync: bool) -> i
         sync_folder(folder)?;
     }
     Ok((file, bytes.len() as u64))
+}
+
+/// How a segment with this header begins.
+pub(super) fn header_bytes(header: &[u8]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(HEADER_PREFIX_BYTES + header.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&u32::try_from(header.len()).map_err(io::Error::other)?.to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(header).to_le_bytes());
+    bytes.extend_from_slice(header);
+    Ok(bytes)
+}
+
+/// Where the header lies in a segment's bytes, and where its frames begin.
+pub(super) fn parse_header(bytes: &[u8]) -> Result<(Range<usize>, usize), &'static str> {
+    let fixed = bytes.get(..HEADER_PREFIX_BYTES).ok_or("the file ends within its header")?;
+    if &fixed[..8] != MAGIC {
+        return Err("this is no segment of this version of Tollgate");
+    }
+    let header = HEADER_PREFIX_BYTES..HEADER_PREFIX_BYTES.saturating_add(le_u32(&fixed[8..12]) as usize);
+    let text = bytes.get(header.clone()).ok_or("the file ends within its header")?;
+    if crc32c::crc32c(text) != le_u32(&fixed[12..16]) {
+        return Err("the header does not match its checksum");
+    }
+    let frames = header.end;
+    Ok((header, frames))
 }
 
 /// Makes the folder's entries durable.

@@ -14,8 +14,10 @@
 
 mod appender;
 mod file;
+mod image;
 mod reader;
 
 pub use appender::{AppendError, Appender, Encoder, OnItsWay, Options};
 pub use file::{Recovered, header_of, list, recover, remove_before};
+pub use image::{Damage, Frame, Image};
 pub use reader::{Cursor, Item, Reader};

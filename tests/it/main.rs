@@ -27,3 +27,4 @@ mod refusals;
 mod retail;
 mod schema;
 mod tidy;
+mod watermark;
