@@ -23,6 +23,7 @@ mod keys;
 mod kill;
 mod limits;
 mod over_http;
+mod power_cut;
 mod refusals;
 mod retail;
 mod schema;
