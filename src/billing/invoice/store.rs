@@ -42,7 +42,8 @@ impl State {
         }
     }
 
-    fn from_name(name: &str) -> Option<Self> {
+    /// The state of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
         [Self::Draft, Self::Finalized, Self::Paid, Self::Void].into_iter().find(|state| state.as_str() == name)
     }
 }
