@@ -22,6 +22,7 @@ mod keys;
 mod kill;
 mod limits;
 mod over_http;
+mod rating;
 mod refusals;
 mod retail;
 mod schema;
