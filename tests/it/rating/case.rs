@@ -94,6 +94,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Whether a meter counts anything of it, be it nothing.
+    pub(crate) fn is_counted(&self, meter: &str) -> bool {
+        meter == "requests" || self.units.contains_key(meter) || self.waived.contains_key(meter)
+    }
+
     /// What a meter counts of it: rated and waived units.
     pub(crate) fn counted(&self, meter: &str) -> (u64, u64) {
         let of = |units: &BTreeMap<&'static str, u64>| units.get(meter).copied().unwrap_or(0);

@@ -46,7 +46,10 @@ fn look_at_invoice(case: &Case, place: usize, invoice: &Invoice, saw: &mut impl 
     any("advance put right", &|line| line.month == month && line.kind == "base_fee" && gives_back(line));
     any("late minimum goes back", &|line| line.kind == "minimum" && gives_back(line));
     any("waived of a value", &|line| line.value.as_ref().is_some_and(|value| *value > BigInt::from(0)));
-    any("used without a day", &|line| line.kind == "base_fee" && line.days.unwrap().0 == 0);
+    any("used without a day", &|line| {
+        let fee = |other: &Line| (other.kind, other.month, other.plan) == ("base_fee", line.month, line.plan);
+        line.kind == "usage" && case.plans[line.plan].base_fee.is_some() && line.month == month && !invoice.lines.iter().any(fee)
+    });
     any("minimum exactly reached", &|line| {
         let plan = &case.plans[line.plan];
         let fee = plan.base_fee.as_ref().map(|fee| &fee.amount);

@@ -7,3 +7,4 @@ mod edges;
 mod generate;
 mod hand;
 mod oracle;
+mod property;

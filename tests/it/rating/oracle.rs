@@ -154,7 +154,7 @@ impl<'a> Oracle<'a> {
             // What was billed and is not due any more is put right too.
             for &(month, kind, plan, meter) in standing.keys().filter(|thing| thing.0 == laid.month) {
                 if !due.iter().any(|line| thing(line) == (month, kind, plan, meter)) {
-                    due.push(Line { days: Some((0, laid.days.len())), ..line(kind, month, plan, meter) });
+                    due.push(line(kind, month, plan, meter));
                 }
             }
         }
@@ -190,7 +190,7 @@ impl<'a> Oracle<'a> {
         let (plan, of) = (&self.case.plans[place], laid.days.len());
         let new = |kind, meter| line(kind, laid.month, place, meter);
         let mut net = BigInt::from(0);
-        if let Some(fee) = &plan.base_fee {
+        if let Some(fee) = plan.base_fee.as_ref().filter(|_| days > 0) {
             let amount = round(&(exact(&fee.amount) * fraction(days, of)), plan.places);
             net += &amount;
             lines.push(Line { amount, days: Some((days, of)), ..new("base_fee", None) });
@@ -224,10 +224,10 @@ impl<'a> Oracle<'a> {
                 lines.push(Line { units: whole(&waived), value: Some(value), ..new("waived", Some(meter)) });
             }
         }
-        if plan.discount_percent.is_some() {
-            let amount = discount(plan, &net);
-            net += &amount;
-            lines.push(Line { amount, ..new("discount", None) });
+        let off = discount(plan, &net);
+        if off != 0.into() {
+            net += &off;
+            lines.push(Line { amount: off, ..new("discount", None) });
         }
         if let Some(minimum) = &plan.minimum {
             let amount = round(&(exact(minimum) * fraction(days, of)), plan.places) - net;
@@ -249,9 +249,7 @@ impl<'a> Oracle<'a> {
         let amount = round(&(exact(&fee.amount) * fraction(days, of)), plan.places);
         let off = discount(plan, &amount);
         let new = |kind| line(kind, month, subscription.plan, None);
-        let fee = Line { amount, days: Some((days, of)), ..new("base_fee") };
-        let off = plan.discount_percent.as_ref().map(|_| Line { amount: off, ..new("discount") });
-        std::iter::once(fee).chain(off).collect()
+        vec![Line { amount, days: Some((days, of)), ..new("base_fee") }, Line { amount: off, ..new("discount") }]
     }
 
     /// Rated and waived units of a meter, record by record.
