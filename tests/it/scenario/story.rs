@@ -77,19 +77,21 @@ impl Story {
         });
     }
 
-    /// Journals what was answered, as the gateway of this folder would have.
-    async fn journal(&mut self) {
+    /// Journals what was answered until now, as the gateway of this folder would have.
+    async fn journal(&mut self, now: Micros) {
+        let answered: Vec<_> = self.answered.extract_if(.., |record| record.at < now).collect();
+        let Some(first) = answered.first().map(|record| record.at) else { return };
         let mut connection = self.database.connect().await;
         let data_dir = DataDir::try_lock(&self.database.data_dir()).unwrap().unwrap();
-        let replica = data_dir.replica(self.answered[0].at).unwrap();
+        let replica = data_dir.replica(first).unwrap();
         let begin = "insert into replica (id, epoch, started_at) values ($1, 1, $2) \
                      on conflict (id) do update set epoch = replica.epoch + 1 returning epoch";
-        let begin = sqlx::query(begin).bind(replica.as_str()).bind(self.answered[0].at.0);
+        let begin = sqlx::query(begin).bind(replica.as_str()).bind(first.0);
         let epoch = begin.fetch_one(&mut connection).await.unwrap().try_get(0).unwrap();
         let options = Options { segment_bytes: 1 << 20, durability: Durability::Os };
-        let clock = Clock::manual(self.answered[0].at);
+        let clock = Clock::manual(first);
         let journal = Journal::open(&data_dir.journal(), replica, epoch, options, clock.clone()).unwrap();
-        for record in self.answered.drain(..) {
+        for record in answered {
             clock.anchor(record.at);
             journal.append(record).await.unwrap().durable().await.unwrap();
         }
@@ -97,11 +99,72 @@ impl Story {
 
     /// The gateway runs at an instant until all that was answered is in the ledger and archived.
     pub(crate) async fn ship(&mut self, instant: &str) {
-        if !self.answered.is_empty() {
-            self.journal().await;
-        }
+        self.journal(micros(instant)).await;
         self.database.set_now(micros(instant));
         let gateway = Process::serve(&self.database);
         gateway.terminate();
     }
+
+    /// Ships, runs a month, finalizes it: what its invoices say, a line for each line and one for the sums.
+    pub(crate) async fn close(&mut self, instant: &str, month: &str) -> Vec<String> {
+        self.ship(instant).await;
+        self.at(instant, &["invoice", "run", "--period", month]).ok();
+        self.at(instant, &["invoice", "finalize", "--period", month]).ok();
+        self.documents(month).iter().flat_map(told).collect()
+    }
+
+    /// What a command prints as JSON.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let text = tollgate(&self.database, &[arguments, &["--format", "json"]].concat()).ok();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The invoices of a month that count.
+    pub(crate) fn documents(&self, month: &str) -> Vec<Value> {
+        let list = self.json(&["invoice", "list", "--period", month, "--state", "finalized"]);
+        let ids = list.as_array().unwrap().iter().map(|invoice| invoice["id"].as_str().unwrap());
+        ids.map(|id| self.json(&["invoice", "show", id])).collect()
+    }
+
+    /// What each account stands at, in minor units, without those that stand at nothing. Every transaction must sum to zero.
+    pub(crate) async fn books(&self) -> Vec<(&'static str, i64)> {
+        let uneven = "select cast(count(*) as bigint) from \
+                      (select transaction_id from money_entry group by transaction_id having sum(amount) <> 0) uneven";
+        assert_eq!(self.database.number(uneven).await, 0, "a transaction does not sum to zero");
+        let mut connection = self.database.connect().await;
+        let sums = "select account, cast(sum(amount) as bigint) from money_entry group by account order by account";
+        let rows = sqlx::query(sums).fetch_all(&mut connection).await.unwrap();
+        let accounts = ["cash", "credits", "receivable", "revenue", "tax"];
+        let account = |name: String| accounts.into_iter().find(|account| *account == name).unwrap();
+        let sums = rows.iter().map(|row| (account(row.try_get(0).unwrap()), row.try_get(1).unwrap()));
+        sums.filter(|(_, sum)| *sum != 0).collect()
+    }
+}
+
+/// An invoice in words: month, plan, kind, what is counted, what was billed before, and the amount; then its sums, which are
+/// checked to be sums.
+fn told(invoice: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let word = |line: &Value| {
+        let mut said = format!("{} {} {}", text(&line["period"]), text(&line["plan"]), text(&line["kind"]));
+        if let Some(meter) = line["meter"].as_str() {
+            said += &format!(" {meter} {}", line["units"]);
+        } else if let Some(days) = line["days"].as_object() {
+            said += &format!(" {}/{}", days["counted"], days["of"]);
+        }
+        if let Some(value) = line["value"].as_str() {
+            said += &format!(" worth {value}");
+        }
+        if let Some(before) = line["billedBefore"].as_object() {
+            said += &format!(" less {}", text(&before["amount"]));
+        }
+        format!("{said} = {}", text(&line["amount"]))
+    };
+    let number = |value: &Value| value.as_str().unwrap().replace('.', "").parse::<i64>().unwrap();
+    let lines = invoice["lines"].as_array().unwrap();
+    assert_eq!(lines.iter().map(|line| number(&line["amount"])).sum::<i64>(), number(&invoice["subtotal"]), "{invoice}");
+    assert_eq!(number(&invoice["subtotal"]) + number(&invoice["tax"]["amount"]), number(&invoice["total"]), "{invoice}");
+    let [currency, subtotal, tax, total] =
+        [&invoice["currency"], &invoice["subtotal"], &invoice["tax"]["amount"], &invoice["total"]].map(text);
+    lines.iter().map(word).chain([format!("{currency} {subtotal} + {tax} = {total}")]).collect()
 }
