@@ -7,7 +7,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::calendar::{Month, Zones, lay};
+use super::calendar::{Laid, Month, Zones, lay};
 use super::case::{BaseFee, Case, Charge, Cut, METERS, Model, PlanVersion, Record, Subscription, Tier};
 use super::oracle::trial_end;
 
@@ -62,7 +62,8 @@ pub(crate) fn case(rng: &mut ChaCha8Rng) -> Case {
     }
     let zones = zones(rng, first, &months);
     let plans = plans(rng);
-    let subscriptions = subscriptions(rng, plans.len(), &months, &zones);
+    let laid: Vec<_> = months.iter().map(|month| lay(*month, &zones)).collect();
+    let subscriptions = subscriptions(rng, plans.len(), &laid);
     let mut case = Case {
         zones,
         plans,
@@ -71,7 +72,7 @@ pub(crate) fn case(rng: &mut ChaCha8Rng) -> Case {
         tax_rate: pick(rng, &["0", "19", "20", "8.1", "7.7", "25.5", "0.0001", "100"]).to_owned(),
         cuts: cuts(rng, first, &months),
     };
-    case.records = records(rng, &case, &months);
+    case.records = records(rng, &case, &laid);
     case
 }
 
@@ -164,8 +165,8 @@ fn model(rng: &mut ChaCha8Rng) -> Model {
 }
 
 /// An instant of the months that is more likely an edge than not.
-fn instant(rng: &mut ChaCha8Rng, months: &[Month], zones: &Zones) -> i64 {
-    let laid = lay(pick(rng, months), zones);
+fn instant(rng: &mut ChaCha8Rng, months: &[Laid]) -> i64 {
+    let laid = months.choose(rng).unwrap();
     let day = laid.days[rng.random_range(0..laid.days.len())];
     match rng.random_range(0..8) {
         0 => laid.from,
@@ -178,11 +179,11 @@ fn instant(rng: &mut ChaCha8Rng, months: &[Month], zones: &Zones) -> i64 {
     }
 }
 
-fn subscriptions(rng: &mut ChaCha8Rng, plans: usize, months: &[Month], zones: &Zones) -> Vec<Subscription> {
-    let begin = lay(months[0], zones);
-    let mut starts = vec![if one_in(rng, 2) { begin.from } else { instant(rng, &months[..1], zones) }];
+fn subscriptions(rng: &mut ChaCha8Rng, plans: usize, months: &[Laid]) -> Vec<Subscription> {
+    let begin = months[0].from;
+    let mut starts = vec![if one_in(rng, 2) { begin } else { instant(rng, &months[..1]) }];
     for _ in 0..pick(rng, &[0, 0, 1, 1, 2, 3, 4]) {
-        let at = instant(rng, months, zones);
+        let at = instant(rng, months);
         starts.push(at);
         // A change of mind on the same day.
         if one_in(rng, 4) {
@@ -191,8 +192,8 @@ fn subscriptions(rng: &mut ChaCha8Rng, plans: usize, months: &[Month], zones: &Z
     }
     starts.sort_unstable();
     starts.dedup();
-    let last = lay(months[months.len() - 1], zones).to;
-    starts.retain(|start| (begin.from..last).contains(start));
+    let last = months[months.len() - 1].to;
+    starts.retain(|start| (begin..last).contains(start));
     let mut subscriptions: Vec<Subscription> = Vec::new();
     for (place, &start) in starts.iter().enumerate() {
         let next = starts.get(place + 1).copied();
@@ -207,7 +208,8 @@ fn subscriptions(rng: &mut ChaCha8Rng, plans: usize, months: &[Month], zones: &Z
     subscriptions
 }
 
-fn records(rng: &mut ChaCha8Rng, case: &Case, months: &[Month]) -> Vec<Record> {
+fn records(rng: &mut ChaCha8Rng, case: &Case, months: &[Laid]) -> Vec<Record> {
+    let ends: Vec<i64> = case.cuts.iter().map(|cut| case.zones.begins(cut.month.next())).collect();
     let trial_end = trial_end(case);
     let first = case.subscriptions[0].start;
     let mut records = Vec::new();
@@ -216,20 +218,16 @@ fn records(rng: &mut ChaCha8Rng, case: &Case, months: &[Month]) -> Vec<Record> {
             (0, Some(end)) => end - 1,
             (1, Some(end)) => end,
             (2, _) => pick(rng, &case.subscriptions).start,
-            _ => instant(rng, months, &case.zones),
+            _ => instant(rng, months),
         };
         // No answer before there was a plan; every one within the months that are cut.
-        let within = case.cuts.iter().any(|cut| at < case.zones.begins(cut.month.next()));
-        if at < first || !within {
-            continue;
-        }
+        let Some(own) = ends.iter().position(|end| at < *end).filter(|_| first <= at) else { continue };
         let in_force = case.subscriptions.iter().rfind(|it| it.start <= at && it.end.is_none_or(|end| at < end));
         let plan = match in_force {
             Some(subscription) if !one_in(rng, 10) => subscription.plan,
             // Admitted a moment before the change was known.
             _ => rng.random_range(0..case.plans.len()),
         };
-        let own = case.cuts.iter().position(|cut| at < case.zones.begins(cut.month.next())).unwrap();
         let late = if one_in(rng, 4) { rng.random_range(0..3) } else { 0 };
         let [units, waived] = [2, 6].map(|many| {
             let products = METERS[..2].iter().filter(|_| one_in(rng, many)).copied().collect::<Vec<_>>();

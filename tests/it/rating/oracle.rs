@@ -110,8 +110,10 @@ fn amount(charge: &Charge, rated: &BigInt, days: usize, of: usize) -> BigRationa
 
 pub(crate) struct Oracle<'a> {
     case: &'a Case,
-    /// Every month from the first that is cut to the one after the last.
+    /// Every month from the first that is cut to the one after the last,
     months: Vec<Laid>,
+    /// and for each day of it the plan version that it belongs to.
+    owners: BTreeMap<Month, Vec<Option<usize>>>,
     trial_end: Option<i64>,
 }
 
@@ -124,7 +126,10 @@ impl<'a> Oracle<'a> {
             months.push(lay(month, &case.zones));
             month = month.next();
         }
-        Self { case, months, trial_end: trial_end(case) }
+        let mut oracle = Self { case, months, owners: BTreeMap::new(), trial_end: trial_end(case) };
+        let owners = |laid: &Laid| (laid.month, laid.days.iter().map(|day| oracle.belongs_to(*day)).collect());
+        oracle.owners = oracle.months.iter().map(owners).collect();
+        oracle
     }
 
     /// The invoices of each cut.
@@ -173,7 +178,7 @@ impl<'a> Oracle<'a> {
     fn due(&self, laid: &Laid, cut: usize) -> Vec<Line> {
         let mut lines = Vec::new();
         for place in 0..self.case.plans.len() {
-            let days = laid.days.iter().filter(|day| self.belongs_to(**day) == Some(place)).count();
+            let days = self.owners[&laid.month].iter().filter(|owner| **owner == Some(place)).count();
             let known = |record: &&Record| {
                 record.live && record.arrives <= cut && record.plan == place && laid.from <= record.at && record.at < laid.to
             };
