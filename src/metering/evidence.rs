@@ -40,6 +40,8 @@ pub struct WantedMonth {
     pub to: Micros,
     /// Records at or below it were billed before.
     pub after: Arc<Cut>,
+    /// Under these plan versions only; none: under all.
+    pub plans: Option<Arc<Vec<(PlanId, i64)>>>,
 }
 
 /// The records of one UTC day, as far as it lies in a month.
@@ -96,9 +98,9 @@ pub async fn days(
     let mut parts = Vec::new();
     let mut periods = Vec::new();
     for (partner, months) in wanted {
-        for WantedMonth { period, from, to, after } in months {
-            let (after, cut) = (after.clone(), cut.clone());
-            parts.push(Part { partner: partner.clone(), from: *from, to: *to, after, cut });
+        for WantedMonth { period, from, to, after, plans } in months {
+            let (after, cut, plans) = (after.clone(), cut.clone(), plans.clone());
+            parts.push(Part { partner: partner.clone(), from: *from, to: *to, after, cut, plans });
             periods.push((partner.clone(), period.clone()));
         }
     }

@@ -24,6 +24,7 @@ mod store;
 pub use archive::{Archive, OtherBytes};
 pub use archive_store::ArchivedSegment;
 pub use in_flight::{Admission, InFlight};
+pub(crate) use journal::hex;
 pub use journal::{Header, Journal, parse_frame};
 pub use meter::{Meter, Product};
 pub use offer::{Deniable, Tally, Terms, Weighted};

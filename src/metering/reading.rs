@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::archive_store::ArchivedSegment;
 use super::journal::{FIXED_BYTES, Header, hex};
 use super::merkle::Hash;
-use super::meter::{Counted, Meter, Product};
+use super::meter::{Meter, Product};
 use super::record::Mode;
 use crate::clock::Micros;
 use crate::segment::Image;
@@ -173,6 +173,15 @@ impl Iterator for Reading {
         self.broken = entry.is_err();
         Some(entry)
     }
+}
+
+/// What a record counts of one meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Units that are rated.
+    pub units: u64,
+    /// Units of what was staler than the plan promised: shown, never rated.
+    pub waived: u64,
 }
 
 /// A usage record as far as counting needs it, without copies of its text.

@@ -87,14 +87,20 @@ async fn each_day_of_a_month_has_the_records_that_the_cut_holds_and_no_others() 
     let (october, november) = ((begins(10), begins(11)), (begins(11), begins(12)));
     let cut: Cut = [(("rep_1".into(), 1), 800), (("rep_1".into(), 2), 700), (("rep_2".into(), 1), 1500)].into();
     let after: Arc<Cut> = Arc::new([(("rep_1".into(), 1), 50), (("rep_2".into(), 1), 70)].into());
-    let month =
-        |period: &str, (from, to), after: &Arc<Cut>| WantedMonth { period: period.into(), from, to, after: after.clone() };
+    let month = |period: &str, (from, to), after: &Arc<Cut>| WantedMonth {
+        period: period.into(),
+        from,
+        to,
+        after: after.clone(),
+        plans: None,
+    };
     let nothing = Arc::new(Cut::new());
     let wanted: HashMap<PartnerId, Vec<WantedMonth>> = [
         // What came after the first fifty was late for October.
         ("pt_0".into(), vec![month("2026-10", october, &after), month("2026-11", november, &nothing)]),
         ("pt_2".into(), vec![month("2026-11", november, &nothing)]),
         ("pt_none".into(), vec![month("2026-11", november, &nothing)]),
+        ("pt_1".into(), vec![WantedMonth { plans: Some(Arc::default()), ..month("2026-11", november, &nothing) }]),
     ]
     .into();
     let mut shuffled = rows.clone();
@@ -131,7 +137,7 @@ async fn each_day_of_a_month_has_the_records_that_the_cut_holds_and_no_others() 
         assert_eq!(sums[&Meter::Inventory], Sum { units, waived: 0, records: count });
         assert_eq!(sums[&Meter::Requests], Sum { units: count, waived: 0, records: count });
     }
-    assert_eq!(found["pt_none"].days, []);
+    assert_eq!((&found["pt_none"].days, &found["pt_1"].days), (&vec![], &vec![]), "who used nothing, and under no plan");
 }
 
 #[tokio::test]
@@ -147,6 +153,7 @@ async fn what_is_missing_or_changed_is_named() {
         from: micros("2026-10-01T00:00:00Z"),
         to: micros("2026-12-01T00:00:00Z"),
         after: Arc::default(),
+        plans: None,
     };
     let wanted: HashMap<PartnerId, Vec<WantedMonth>> = [("pt_1".into(), vec![month])].into();
     let error =

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 
 use super::{Cut, sequence};
 use crate::clock::Micros;
-use crate::ids::PartnerId;
+use crate::ids::{PartnerId, PlanId};
 use crate::metering::archive::Archive;
 use crate::metering::archive_store::ArchivedSegment;
 use crate::metering::reading::{Glance, Reading};
@@ -34,6 +34,8 @@ pub struct Part {
     pub after: Arc<Cut>,
     /// Up to here records are in.
     pub cut: Arc<Cut>,
+    /// Under these plan versions only; none: under all.
+    pub plans: Option<Arc<Vec<(PlanId, i64)>>>,
 }
 
 /// What becomes of the records that are found. Parts are known by their place in the list that was walked for.
@@ -72,9 +74,16 @@ struct Span {
     to: Micros,
     after: Arc<Cut>,
     cut: Arc<Cut>,
+    plans: Option<Arc<Vec<(PlanId, i64)>>>,
 }
 
 impl Span {
+    /// Whether it holds a record, as far as that is not a matter of the journal's sequence.
+    fn holds(&self, record: &Glance<'_>) -> bool {
+        let is_of = |plan: &(PlanId, i64)| plan.0.as_str() == record.plan && plan.1 == record.plan_version;
+        self.from <= record.at && record.at < self.to && self.plans.as_ref().is_none_or(|plans| plans.iter().any(is_of))
+    }
+
     /// Of a journal: the last sequence that is too early, and the last one that is in.
     fn between(&self, row: &ArchivedSegment) -> (u64, u64) {
         (sequence(&self.after, &row.replica, row.epoch), sequence(&self.cut, &row.replica, row.epoch))
@@ -120,8 +129,7 @@ impl<S: Sink> Walk<S> {
             let Some(parts) = self.by_partner.get(record.partner.as_ref()) else { continue };
             for &(number, span) in parts {
                 let (after, last) = between[span];
-                let span = &self.spans[span];
-                if span.from <= record.at && record.at < span.to && after < entry.sequence && entry.sequence <= last {
+                if after < entry.sequence && entry.sequence <= last && self.spans[span].holds(&record) {
                     let kept = self.sink.take(number, &record, &entry.json)?;
                     let day = record.at.0.div_euclid(DAY_MICROS);
                     self.open.entry((day, number)).or_default().push((Order::of(&record)?, kept));
@@ -180,8 +188,8 @@ pub(crate) async fn walk<S: Sink>(
     let mut spans: Vec<Span> = Vec::new();
     let mut known: HashMap<Span, usize> = HashMap::new();
     let mut by_partner: HashMap<PartnerId, Vec<(usize, usize)>> = HashMap::new();
-    for (number, Part { partner, from, to, after, cut }) in parts.into_iter().enumerate() {
-        let span = *known.entry(Span { from, to, after, cut }).or_insert_with_key(|span| {
+    for (number, Part { partner, from, to, after, cut, plans }) in parts.into_iter().enumerate() {
+        let span = *known.entry(Span { from, to, after, cut, plans }).or_insert_with_key(|span| {
             spans.push(span.clone());
             spans.len() - 1
         });
