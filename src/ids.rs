@@ -92,6 +92,10 @@ id!(
     CreditNoteId, "cn_"
 );
 id!(
+    /// An operator's token.
+    TokenId, "tok_"
+);
+id!(
     /// A plan, named by the operator (`starter`).
     PlanId
 );

@@ -7,6 +7,7 @@ pub mod books;
 pub mod calendar;
 pub mod credit;
 pub mod document;
+pub mod export;
 pub mod invoice;
 pub mod plan;
 pub mod preview;

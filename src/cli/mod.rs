@@ -13,6 +13,7 @@ mod ingest;
 mod invoice;
 mod key;
 mod migrate;
+mod operator;
 mod output;
 mod partner;
 mod plan;
@@ -81,6 +82,9 @@ enum Command {
     /// What an invoice had too much.
     #[command(subcommand)]
     CreditNote(credit_note::CreditNote),
+    /// Who runs the house.
+    #[command(subcommand)]
+    Operator(operator::Operator),
     /// Print the partner schema.
     Schema(schema::Schema),
 }
@@ -127,6 +131,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             Command::Usage(command) => command.run(context).await,
             Command::Invoice(command) => command.run(context).await,
             Command::CreditNote(command) => command.run(context).await,
+            Command::Operator(command) => command.run(context).await,
             Command::Schema(command) => command.run(),
         }
     })

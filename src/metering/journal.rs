@@ -4,8 +4,6 @@
 //! epoch with sequences from 1, in a new segment; the chain of hashes goes on through all of them. (replica, epoch,
 //! sequence) identifies a record for good, so that shipping it again is seen.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,7 +12,7 @@ use super::in_flight::Admission;
 use super::record::UsageRecord;
 use crate::clock::{Clock, Micros};
 use crate::ids::ReplicaId;
-use crate::segment::{self, AppendError, Appender, Cursor, Encoder, OnItsWay, Options, Reader};
+use crate::segment::{self, AppendError, Appender, Cursor, Encoder, Folder, OnItsWay, Options, Reader};
 
 /// What lies in a frame before the record.
 pub(super) const FIXED_BYTES: usize = 40;
@@ -105,7 +103,7 @@ pub fn parse_frame(body: &[u8]) -> anyhow::Result<(u64, UsageRecord)> {
 
 /// Where records become durable.
 pub struct Journal {
-    folder: PathBuf,
+    folder: Folder,
     replica: ReplicaId,
     epoch: i64,
     appender: Appender<Chain>,
@@ -113,20 +111,28 @@ pub struct Journal {
 
 impl Journal {
     /// The newest epoch that the journal in `folder` has; 0 where it has none.
-    pub fn last_epoch(folder: &Path) -> anyhow::Result<i64> {
+    pub fn last_epoch(folder: impl Into<Folder>) -> anyhow::Result<i64> {
+        let folder = folder.into();
         if !folder.exists() {
             return Ok(0);
         }
-        let Some(&last) = segment::list(folder)?.last() else { return Ok(0) };
-        Ok(header_of(folder, last)?.epoch)
+        let Some(&last) = segment::list(&folder)?.last() else { return Ok(0) };
+        Ok(header_of(&folder, last)?.epoch)
     }
 
     /// Begins `epoch`, which must be above all that were, behind what is there.
-    pub fn open(folder: &Path, replica: ReplicaId, epoch: i64, options: Options, clock: Clock) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    pub fn open(
+        folder: impl Into<Folder>,
+        replica: ReplicaId,
+        epoch: i64,
+        options: Options,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let folder = folder.into();
+        folder.create()?;
         let mut chain = Chain { replica: replica.clone(), epoch, next: 1, before: None, previous: [0; 32] };
-        if let Some(&last) = segment::list(folder)?.last() {
-            let header = header_of(folder, last)?;
+        if let Some(&last) = segment::list(&folder)?.last() {
+            let header = header_of(&folder, last)?;
             ensure!(
                 header.replica == replica,
                 "the journal in {} is of replica {}, but this data_dir is of {replica}: do not mix the folders of two",
@@ -137,7 +143,7 @@ impl Journal {
             chain.before = header.before;
             chain.previous = unhex(&header.previous)?;
             let own_epoch = header.epoch;
-            let recovered = segment::recover(folder, |body| {
+            let recovered = segment::recover(&folder, |body| {
                 let (sequence, _) = parse_frame(body)?;
                 ensure!(body[8..FIXED_BYTES] == chain.previous, "record {own_epoch}/{sequence} does not continue the chain");
                 chain.before = Some((own_epoch, sequence));
@@ -151,11 +157,11 @@ impl Journal {
                     "the journal had a torn tail; no answer left for what was in it"
                 );
             }
-            let appender = Appender::open(folder, recovered, true, chain, options, clock)?;
-            return Ok(Self { folder: folder.to_owned(), replica, epoch, appender });
+            let appender = Appender::open(&folder, recovered, true, chain, options, clock)?;
+            return Ok(Self { folder, replica, epoch, appender });
         }
-        let appender = Appender::open(folder, None, true, chain, options, clock)?;
-        Ok(Self { folder: folder.to_owned(), replica, epoch, appender })
+        let appender = Appender::open(&folder, None, true, chain, options, clock)?;
+        Ok(Self { folder, replica, epoch, appender })
     }
 
     /// Hands a record over: it is on its way when this returns, and durable when the answer has been waited for. Its admission
@@ -209,7 +215,7 @@ impl Journal {
     }
 }
 
-fn header_of(folder: &Path, number: u64) -> anyhow::Result<Header> {
+fn header_of(folder: &Folder, number: u64) -> anyhow::Result<Header> {
     let (bytes, _) = segment::header_of(folder, number)?;
     serde_json::from_slice(&bytes).with_context(|| format!("segment {number} in {} has an unknown header", folder.display()))
 }
@@ -241,7 +247,7 @@ pub(super) mod testing {
     }
 
     /// A journal in `folder` with an epoch for each of `starts`, each of so many records, in small segments.
-    pub(crate) async fn journal(folder: &Path, replica: &str, starts: &[u64]) {
+    pub(crate) async fn journal(folder: &std::path::Path, replica: &str, starts: &[u64]) {
         let mut n = 0;
         for (epoch, count) in (1..).zip(starts) {
             let options = Options { segment_bytes: 4096, durability: Durability::Os };
@@ -254,7 +260,7 @@ pub(super) mod testing {
     }
 
     /// The bytes of a folder's segments, in order.
-    pub(crate) fn segments(folder: &Path) -> Vec<Bytes> {
+    pub(crate) fn segments(folder: &std::path::Path) -> Vec<Bytes> {
         let numbers = segment::list(folder).unwrap();
         numbers.iter().map(|number| std::fs::read(folder.join(format!("{number:016}.seg"))).unwrap().into()).collect()
     }

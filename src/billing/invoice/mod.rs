@@ -14,18 +14,12 @@ pub mod store;
 
 mod lines;
 
-use std::collections::BTreeMap;
-
 use sha2::{Digest, Sha256};
 
+pub use crate::metering::evidence::Cut;
 pub use lines::{Basis, Billed, Key, Keyed, MonthUsage, Plans, lines, total};
-
-use crate::ids::ReplicaId;
-
-/// How far each journal is in: for a replica and its epoch, the last sequence.
-pub type Cut = BTreeMap<(ReplicaId, i64), u64>;
 
 /// The hash of a document's bytes, as hex.
 pub fn sha256(body: &str) -> String {
-    Sha256::digest(body.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::metering::hex(&Sha256::digest(body.as_bytes()))
 }
