@@ -7,7 +7,8 @@ use super::sheet::{GREY, INK, Sheet};
 use super::text::Fonts;
 use super::words;
 use crate::billing::document::Invoice;
-use crate::billing::export::stored::{State, Stored, StoredInvoice};
+use crate::billing::export::stored::{Stored, StoredInvoice};
+use crate::billing::invoice::store::State;
 
 pub(super) fn print(fonts: &Fonts, stored: &StoredInvoice) -> anyhow::Result<Vec<u8>> {
     let invoice = &stored.document;
