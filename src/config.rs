@@ -30,6 +30,7 @@ pub struct Settings {
     pub journal: Journal,
     pub archive: Archive,
     pub retention: Retention,
+    pub invoice: Invoice,
     pub gate: Gate,
     pub log: Log,
 }
@@ -160,6 +161,29 @@ impl fmt::Debug for Archive {
 pub struct Retention {
     #[serde(deserialize_with = "months")]
     pub usage: jiff::Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Invoice {
+    #[serde(deserialize_with = "duration")]
+    pub grace: Duration,
+    pub payment_days: u16,
+    pub number_prefix: String,
+    pub credit_note_prefix: String,
+    pub seller: Seller,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Seller {
+    pub name: String,
+    pub address: Vec<String>,
+    pub tax_id: String,
+    pub email: String,
+    pub payment: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -297,6 +321,17 @@ impl Settings {
         at_least("dedup.ids_max", self.dedup.ids_max as u64, 1)?;
         at_least("history.kept", self.history.kept as u64, 1)?;
         at_least("journal.segment_bytes", self.journal.segment_bytes, 4096)?;
+        for (name, prefix) in [
+            ("invoice.number_prefix", &self.invoice.number_prefix),
+            ("invoice.credit_note_prefix", &self.invoice.credit_note_prefix),
+        ] {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+            ensure!(
+                prefix.len() <= 20 && prefix.chars().all(plain),
+                "the setting {name} is \"{}\": give up to 20 letters, digits, and - _ . /",
+                prefix.escape_default()
+            );
+        }
         at_least("gate.shield_burst", u64::from(self.gate.shield_burst), 1)?;
         for (name, value) in [
             ("features.snapshot_every", self.features.snapshot_every),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -25,6 +27,7 @@ use crate::gate::shield::Shield;
 use crate::http::{self, server};
 use crate::metering::{self, Archive, Archiver, InFlight, Journal, Shipped, Shipper, retention};
 use crate::operation::Documents;
+use crate::operator::Issuer;
 use crate::product::{self, Services};
 use crate::segment::Options;
 use crate::telemetry::Metrics;
@@ -147,6 +150,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     };
     let app = Arc::new(App {
         clock: clock.clone(),
+        db: db.clone(),
+        operators: Issuer::open(data_dir.path(), &mut StdRng::from_os_rng())?,
         directory: directory.clone(),
         engine: engine.clone(),
         gate,

@@ -71,7 +71,6 @@ impl Context {
 
     /// Ships, seals and archives the usage of this data folder, through the gateway that runs on it or, where none does, here, and
     /// promises in the ledger how far: what must have happened before a month is closed. Other replicas do it by themselves.
-    #[expect(dead_code, reason = "`invoice run` comes with the close")]
     pub(super) async fn close_journal(&self) -> anyhow::Result<()> {
         let path = &self.settings.data_dir;
         for _ in 0..CONTROL_TRIES {

@@ -13,12 +13,14 @@ use super::shipping::{Position, Shipping};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::ids::ReplicaId;
+use crate::segment::Folder;
 use crate::telemetry::Metrics;
 
 /// Brings all that the journal in `folder` holds into the ledger and the archive, and promises that nothing more was admitted until
 /// now: the caller holds the data folder's lock, so nobody admits. Nothing happens where there is no journal.
 pub async fn close(folder: &Path, replica: &ReplicaId, db: &Db, archive: &Archive) -> anyhow::Result<()> {
-    let (own_folder, own_replica) = (folder.to_owned(), replica.clone());
+    let folder = Folder::from(folder);
+    let (own_folder, own_replica) = (folder.clone(), replica.clone());
     let journal = tokio::task::spawn_blocking(move || AtRest::open(&own_folder, &own_replica)).await??;
     let Some(journal) = journal else { return Ok(()) };
     let clock = Clock::system();
@@ -37,7 +39,7 @@ pub async fn close(folder: &Path, replica: &ReplicaId, db: &Db, archive: &Archiv
         shipping.drain(Position::new(shipped, reader)).await.context("the usage of this data folder is not in the ledger")?;
     shipping.report(&position, clock.now()).await?;
     let (first, last) = journal.segments()?;
-    let keeper = Keeper { archive, db, replica, folder };
+    let keeper = Keeper { archive, db, replica, folder: &folder };
     // The last one too: every start begins a new segment, so it never changes again.
     for number in first..=last {
         keeper

@@ -4,8 +4,6 @@
 //! epoch with sequences from 1, in a new segment; the chain of hashes goes on through all of them. (replica, epoch,
 //! sequence) identifies a record for good, so that shipping it again is seen.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context, ensure};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -15,9 +13,10 @@ use super::in_flight::Admission;
 use super::record::UsageRecord;
 use crate::clock::{Clock, Micros};
 use crate::ids::ReplicaId;
-use crate::segment::{self, AppendError, Appender, Cursor, Encoder, OnItsWay, Options, Reader, Recovered};
+use crate::segment::{self, AppendError, Appender, Cursor, Encoder, Folder, OnItsWay, Options, Reader, Recovered};
 
-const FIXED_BYTES: usize = 40;
+/// What lies in a frame before the record.
+pub(super) const FIXED_BYTES: usize = 40;
 
 /// What a segment's header says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -75,15 +74,16 @@ impl Encoder for Chain {
 }
 
 /// Bytes as text, two digits each.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &str) -> anyhow::Result<[u8; 32]> {
+/// A SHA-256 out of its text.
+pub(crate) fn unhex(text: &str) -> anyhow::Result<[u8; 32]> {
     let mut bytes = [0; 32];
     ensure!(text.len() == 64 && text.is_ascii(), "\"{text}\" is no SHA-256");
     for (place, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16)?;
+        *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).with_context(|| format!("\"{text}\" is no SHA-256"))?;
     }
     Ok(bytes)
 }
@@ -104,7 +104,7 @@ pub fn parse_frame(body: &[u8]) -> anyhow::Result<(u64, UsageRecord)> {
 
 /// Where records become durable.
 pub struct Journal {
-    folder: PathBuf,
+    folder: Folder,
     replica: ReplicaId,
     epoch: i64,
     appender: Appender<Chain>,
@@ -123,7 +123,7 @@ struct Found {
 }
 
 /// Cuts a torn tail off the last segment and follows its chain. None where there is no segment.
-fn recover(folder: &Path, replica: &ReplicaId) -> anyhow::Result<Option<Found>> {
+fn recover(folder: &Folder, replica: &ReplicaId) -> anyhow::Result<Option<Found>> {
     let Some(&last) = segment::list(folder)?.last() else { return Ok(None) };
     let header = header_of(folder, last)?;
     ensure!(
@@ -153,26 +153,34 @@ fn recover(folder: &Path, replica: &ReplicaId) -> anyhow::Result<Option<Found>> 
 
 impl Journal {
     /// The newest epoch that the journal in `folder` has; 0 where it has none.
-    pub fn last_epoch(folder: &Path) -> anyhow::Result<i64> {
+    pub fn last_epoch(folder: impl Into<Folder>) -> anyhow::Result<i64> {
+        let folder = folder.into();
         if !folder.exists() {
             return Ok(0);
         }
-        let Some(&last) = segment::list(folder)?.last() else { return Ok(0) };
-        Ok(header_of(folder, last)?.epoch)
+        let Some(&last) = segment::list(&folder)?.last() else { return Ok(0) };
+        Ok(header_of(&folder, last)?.epoch)
     }
 
     /// Begins `epoch`, which must be above all that were, behind what is there.
-    pub fn open(folder: &Path, replica: ReplicaId, epoch: i64, options: Options, clock: Clock) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    pub fn open(
+        folder: impl Into<Folder>,
+        replica: ReplicaId,
+        epoch: i64,
+        options: Options,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let folder = folder.into();
+        folder.create()?;
         let mut chain = Chain { replica: replica.clone(), epoch, next: 1, before: None, previous: [0; 32] };
         let mut last = None;
-        if let Some(found) = recover(folder, &replica)? {
+        if let Some(found) = recover(&folder, &replica)? {
             ensure!(found.header.epoch < epoch, "the journal in {} has epoch {} already", folder.display(), found.header.epoch);
             (chain.before, chain.previous) = (found.before, found.previous);
             last = Some(found.last);
         }
-        let appender = Appender::open(folder, last, true, chain, options, clock)?;
-        Ok(Self { folder: folder.to_owned(), replica, epoch, appender, removing: Mutex::default() })
+        let appender = Appender::open(&folder, last, true, chain, options, clock)?;
+        Ok(Self { folder, replica, epoch, appender, removing: Mutex::default() })
     }
 
     /// Hands a record over: it is on its way when this returns, and durable when the answer has been waited for. Its admission
@@ -219,7 +227,7 @@ impl Journal {
     }
 
     /// Where its segments are.
-    pub fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Folder {
         &self.folder
     }
 
@@ -242,7 +250,7 @@ impl Journal {
 
 /// A journal that nobody appends to: the caller holds the data folder's lock.
 pub(super) struct AtRest {
-    folder: PathBuf,
+    folder: Folder,
     end: Cursor,
     /// Its newest start.
     pub(super) epoch: i64,
@@ -250,13 +258,13 @@ pub(super) struct AtRest {
 
 impl AtRest {
     /// What there is, whole and durable; none where no segment is.
-    pub(super) fn open(folder: &Path, replica: &ReplicaId) -> anyhow::Result<Option<Self>> {
+    pub(super) fn open(folder: &Folder, replica: &ReplicaId) -> anyhow::Result<Option<Self>> {
         if !folder.exists() {
             return Ok(None);
         }
         let found = recover(folder, replica)?;
         Ok(found.map(|found| Self {
-            folder: folder.to_owned(),
+            folder: folder.clone(),
             end: Cursor { segment: found.last.number, byte: found.last.bytes },
             epoch: found.header.epoch,
         }))
@@ -273,7 +281,7 @@ impl AtRest {
     }
 }
 
-fn first_unshipped(folder: &Path, shipped: impl Fn(i64) -> u64) -> anyhow::Result<u64> {
+fn first_unshipped(folder: &Folder, shipped: impl Fn(i64) -> u64) -> anyhow::Result<u64> {
     let numbers = segment::list(folder)?;
     let mut first = numbers.first().copied().unwrap_or(1);
     for &number in numbers.iter().skip(1) {
@@ -285,7 +293,53 @@ fn first_unshipped(folder: &Path, shipped: impl Fn(i64) -> u64) -> anyhow::Resul
     Ok(first)
 }
 
-fn header_of(folder: &Path, number: u64) -> anyhow::Result<Header> {
+fn header_of(folder: &Folder, number: u64) -> anyhow::Result<Header> {
     let (bytes, _) = segment::header_of(folder, number)?;
     serde_json::from_slice(&bytes).with_context(|| format!("segment {number} in {} has an unknown header", folder.display()))
+}
+
+/// Journals for the tests of those who read them.
+#[cfg(test)]
+pub(super) mod testing {
+    use bytes::Bytes;
+
+    use super::super::record::{Mode, UsageRecord};
+    use super::*;
+    use crate::config::Durability;
+
+    /// The record `n` of a replica of a test: half an hour before or behind its neighbours, of three partners in turn, every tenth
+    /// one of mode test.
+    pub(crate) fn record(replica: &str, n: u64) -> UsageRecord {
+        UsageRecord {
+            v: 1,
+            request: format!("req_{n}_{replica}").into(),
+            at: Micros(1_793_000_000_000_000 + 1_800_000_000 * i64::try_from(n ^ 1).unwrap()),
+            partner: format!("pt_{}", n % 3).into(),
+            key: "key".into(),
+            mode: if n % 10 == 9 { Mode::Test } else { Mode::Live },
+            plan: "p".into(),
+            plan_version: 1,
+            units: [(super::super::Product::Inventory, n)].into(),
+            waived_units: Default::default(),
+        }
+    }
+
+    /// A journal in `folder` with an epoch for each of `starts`, each of so many records, in small segments.
+    pub(crate) async fn journal(folder: &std::path::Path, replica: &str, starts: &[u64]) {
+        let mut n = 0;
+        for (epoch, count) in (1..).zip(starts) {
+            let options = Options { segment_bytes: 4096, durability: Durability::Os };
+            let journal = Journal::open(folder, replica.into(), epoch, options, Clock::manual(Micros(0))).unwrap();
+            for _ in 0..*count {
+                journal.append(record(replica, n)).await.unwrap().durable().await.unwrap();
+                n += 1;
+            }
+        }
+    }
+
+    /// The bytes of a folder's segments, in order.
+    pub(crate) fn segments(folder: &std::path::Path) -> Vec<Bytes> {
+        let numbers = segment::list(folder).unwrap();
+        numbers.iter().map(|number| std::fs::read(folder.join(format!("{number:016}.seg"))).unwrap().into()).collect()
+    }
 }

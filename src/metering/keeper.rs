@@ -1,6 +1,5 @@
 //! One sealed segment into the archive and into the ledger's list of it; and which segments need not stay on this disk.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -15,7 +14,7 @@ use super::store;
 use crate::clock::Micros;
 use crate::db::{Db, within};
 use crate::ids::ReplicaId;
-use crate::segment::{self, Image};
+use crate::segment::{self, Folder, Image};
 
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -25,14 +24,14 @@ pub(super) struct Keeper<'a> {
     pub(super) db: &'a Db,
     pub(super) replica: &'a ReplicaId,
     /// Where the segments are.
-    pub(super) folder: &'a Path,
+    pub(super) folder: &'a Folder,
 }
 
 impl Keeper<'_> {
     /// Archives a segment that is sealed and in the ledger. The object first, then the row: a row is never without its object.
     /// Done again after a crash it finds the same, or fails.
     pub(super) async fn keep(&self, number: u64, now: Micros) -> anyhow::Result<()> {
-        let (folder, replica) = (self.folder.to_owned(), self.replica.clone());
+        let (folder, replica) = (self.folder.clone(), self.replica.clone());
         let read = tokio::task::spawn_blocking(move || {
             let bytes = Bytes::from(segment::read(&folder, number)?);
             let row = describe(&replica, number, &bytes, now);

@@ -1,14 +1,13 @@
 //! Reads segments from a cursor up to the durable end, and on as it moves.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
 
 use super::appender::{Appender, Encoder, Shared};
+use super::disk::{DiskFile, Folder};
 use super::file::{self, FRAME_PREFIX_BYTES, Parsed};
 use crate::clock::Micros;
 
@@ -42,10 +41,10 @@ enum End {
 
 /// A reader's place.
 pub struct Reader {
-    folder: PathBuf,
+    folder: Folder,
     end: End,
     next: Cursor,
-    open: Option<File>,
+    open: Option<Box<dyn DiskFile>>,
     path: PathBuf,
 }
 
@@ -57,11 +56,11 @@ impl Reader {
     }
 
     /// The same over a folder that nobody appends to, up to `end`: what [`super::recover`] found of its last segment.
-    pub fn at_rest(folder: &Path, first: u64, end: Cursor) -> Self {
-        Self::begin(folder.to_owned(), End::Fixed(end), first)
+    pub fn at_rest(folder: &Folder, first: u64, end: Cursor) -> Self {
+        Self::begin(folder.clone(), End::Fixed(end), first)
     }
 
-    fn begin(folder: PathBuf, end: End, first: u64) -> Self {
+    fn begin(folder: Folder, end: End, first: u64) -> Self {
         let path = file::path(&folder, first);
         Self { folder, end, next: Cursor { segment: first, byte: 0 }, open: None, path }
     }
@@ -78,15 +77,16 @@ impl Reader {
             if self.next.byte == 0 {
                 let (header, start) = file::header_of(&self.folder, self.next.segment)?;
                 self.path = file::path(&self.folder, self.next.segment);
-                self.open = Some(File::open(&self.path).with_context(|| format!("cannot open {}", self.path.display()))?);
+                let open = self.folder.disk.open(&self.path);
+                self.open = Some(open.with_context(|| format!("cannot open {}", self.path.display()))?);
                 self.next.byte = start;
                 items.push(Item::Segment(header));
             }
             let Some(open) = &self.open else { bail!("the reader of {} has no open segment", self.path.display()) };
             let last = self.next.segment == end.segment;
-            let until = if last { end.byte } else { open.metadata()?.len() };
+            let until = if last { end.byte } else { open.length()? };
             if self.next.byte < until {
-                let read = Self::frames(open, self.next.byte, until, &mut items)
+                let read = Self::frames(&**open, self.next.byte, until, &mut items)
                     .with_context(|| format!("cannot read {}", self.path.display()))?;
                 self.next.byte += read;
             } else if !last {
@@ -97,7 +97,7 @@ impl Reader {
         Ok((items, at_end.then_some(complete_to)))
     }
 
-    fn frames(open: &File, from: u64, until: u64, items: &mut Vec<Item>) -> anyhow::Result<u64> {
+    fn frames(open: &dyn DiskFile, from: u64, until: u64, items: &mut Vec<Item>) -> anyhow::Result<u64> {
         let mut want = usize::try_from(until - from)?.min(READ_BYTES);
         loop {
             let mut chunk = vec![0; want];
