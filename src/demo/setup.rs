@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::billing::plan;
 use crate::db::Db;
+use crate::directory::admin::NewPartner;
 use crate::directory::{KeyTerms, Partner, Scope, admin, key_store, store};
 use crate::ids::PlanId;
 
@@ -52,7 +53,11 @@ pub async fn set_up(app: &App, db: &Db, example: &Example, rng: &mut StdRng) -> 
     for (name, plan, scope) in partners {
         let partner = match existing.iter().find(|partner| partner.name == name) {
             Some(partner) => partner.clone(),
-            None => admin::create_partner(&mut transaction, &name, &PlanId::from(plan), scope, now, rng).await?,
+            None => {
+                let plan = PlanId::from(plan);
+                let new = NewPartner { scope, ..NewPartner::new(&name, &plan) };
+                admin::create_partner(&mut transaction, new, now, rng).await?
+            }
         };
         for old in keys.iter().filter(|key| key.partner == partner.id && key.revoked_at.is_none()) {
             admin::revoke_key(&mut transaction, &old.id, now).await?;

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -147,7 +146,7 @@ pub struct DeadLetters {
 impl DeadLetters {
     /// Opens the log in `folder`, or begins one there.
     pub fn open(folder: &Path, options: Options, clock: Clock) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+        segment::Folder::from(folder).create()?;
         let mut numbering = Numbering { next: 1, latest: Micros(0) };
         if let Some(&last) = segment::list(folder)?.last() {
             numbering = serde_json::from_slice(&segment::header_of(folder, last)?.0)?;

@@ -74,7 +74,7 @@ pub struct EmbeddedLog {
 impl EmbeddedLog {
     /// Opens the log in `folder`, or begins one there. Another number of partitions than the log was begun with is refused.
     pub fn open(folder: &Path, partitions: u16, options: Options, clock: Clock) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+        segment::Folder::from(folder).create()?;
         let mut offsets = Offsets { next: vec![0; usize::from(partitions)], latest: Micros(0) };
         if let Some(&last) = segment::list(folder)?.last() {
             offsets = header(folder, last)?;

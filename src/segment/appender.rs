@@ -1,9 +1,7 @@
 //! Group commit: one thread writes and syncs for everybody who waits.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +10,8 @@ use anyhow::Context;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::file;
+use super::disk::{DiskFile, Folder};
+use super::file::{self, NotCreated};
 use super::reader::Cursor;
 use crate::clock::{Clock, Micros};
 use crate::config::Durability;
@@ -25,7 +24,7 @@ const GROUP_BYTES_MAX: usize = 4 << 20;
 /// The owner's side of an append: gives each entry its place and its bytes. Only the writing thread calls it, in order.
 /// Cloned before each group, and put back when the group could not be written.
 pub trait Encoder: Clone + Send + 'static {
-    /// What is appended.
+    /// What is appended. It is dropped once it is durable and readers are told, or refused.
     type Entry: Send;
     /// What the caller gets back: an offset, a sequence number.
     type Place: Send;
@@ -90,7 +89,7 @@ pub struct Appender<E: Encoder> {
 
 /// What readers see of the writing thread.
 pub(super) struct Shared {
-    pub(super) folder: PathBuf,
+    pub(super) folder: Folder,
     clock: Clock,
     /// When the group that is being written was given its time; none between groups.
     writing_since: Mutex<Option<Micros>>,
@@ -128,16 +127,17 @@ impl<E: Encoder> Appender<E> {
     /// Continues behind `last` (see [`file::recover`]), or begins the first segment. With `fresh`, a new segment is begun
     /// in any case.
     pub fn open(
-        folder: &Path,
+        folder: impl Into<Folder>,
         last: Option<file::Recovered>,
         fresh: bool,
         encoder: E,
         options: Options,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let sync = options.durability == Durability::Fsync;
+        let folder = folder.into();
         let begin = |number| -> anyhow::Result<_> {
-            let (file, bytes) = file::create(folder, number, &encoder.header(), sync)
+            let (file, bytes) = file::create(&folder, number, &encoder.header())
+                .map_err(|(NotCreated::Nothing(error) | NotCreated::Unsynced(error))| error)
                 .with_context(|| format!("cannot begin a segment in {}", folder.display()))?;
             Ok((file, Cursor { segment: number, byte: bytes }))
         };
@@ -148,7 +148,7 @@ impl<E: Encoder> Appender<E> {
             None => begin(1)?,
         };
         let shared = Arc::new(Shared {
-            folder: folder.to_owned(),
+            folder,
             clock,
             writing_since: Mutex::new(None),
             durable: watch::Sender::new(end),
@@ -210,7 +210,7 @@ impl<E: Encoder> Drop for Appender<E> {
 
 struct Writer<E: Encoder> {
     shared: Arc<Shared>,
-    file: File,
+    file: Box<dyn DiskFile>,
     end: Cursor,
     /// Where the current segment's frames begin; 0 where it is not known.
     start: u64,
@@ -226,7 +226,7 @@ impl<E: Encoder> Writer<E> {
         let mut company = 0.0;
         let mut held = None;
         while let Some(first) = held.take().or_else(|| waiting.blocking_recv()) {
-            if company > COMPANY_MIN && self.options.durability == Durability::Fsync {
+            if company > COMPANY_MIN && self.options.durability == Durability::Fsync && self.shared.folder.disk.sync_is_dear() {
                 std::thread::sleep(COMPANY_WAIT);
             }
             bytes.clear();
@@ -244,7 +244,7 @@ impl<E: Encoder> Writer<E> {
                         file::write_frame(&mut bytes, self.synced, |body| encoder.encode(now, entry, body))
                     })
                     .collect();
-                group.push((request.done, places));
+                group.push((request, places));
                 next = if bytes.len() < GROUP_BYTES_MAX { waiting.try_recv().ok() } else { None };
                 if next.as_ref().is_some_and(|request| request.seal) {
                     held = next.take();
@@ -256,9 +256,9 @@ impl<E: Encoder> Writer<E> {
             if outcome.is_err() {
                 self.encoder = before;
             }
-            for (done, places) in group {
+            for (request, places) in group {
                 // A caller that went away has its entry written all the same.
-                drop(done.send(outcome.clone().map(|()| places)));
+                drop(request.done.send(outcome.clone().map(|()| places)));
             }
         }
     }
@@ -268,7 +268,18 @@ impl<E: Encoder> Writer<E> {
     }
 
     fn not_written(&self, error: io::Error) -> AppendError {
-        AppendError::NotWritten(self.shared.folder.clone(), Arc::new(error))
+        AppendError::NotWritten(self.shared.folder.path().to_owned(), Arc::new(error))
+    }
+
+    /// After a failed sync the kernel may have dropped the pages and marked them clean: never ask the same file again.
+    fn poison(&self, error: &io::Error) -> AppendError {
+        tracing::error!(
+            folder = %self.shared.folder.display(),
+            %error,
+            "cannot sync; taking no more writes until a restart"
+        );
+        self.shared.poisoned.store(true, Ordering::Release);
+        AppendError::Poisoned(self.shared.folder.path().to_owned())
     }
 
     fn roll_if_full(&mut self, seal: bool) -> Result<(), AppendError> {
@@ -277,11 +288,14 @@ impl<E: Encoder> Writer<E> {
             return Ok(());
         }
         // Only the last segment's tail is mended at a start, so one that is left must be whole on the disk.
-        self.file.sync_all().map_err(|error| self.not_written(error))?;
+        self.file.sync_all().map_err(|error| self.poison(&error))?;
         let number = self.end.segment + 1;
-        let sync = self.options.durability == Durability::Fsync;
         let (file, byte) =
-            file::create(&self.shared.folder, number, &self.encoder.header(), sync).map_err(|error| self.not_written(error))?;
+            file::create(&self.shared.folder, number, &self.encoder.header()).map_err(|not_created| match not_created {
+                NotCreated::Nothing(error) => self.not_written(error),
+                // The next start would look at this segment, and not at what went on being written before it.
+                NotCreated::Unsynced(error) => self.poison(&error),
+            })?;
         self.file = file;
         self.end = Cursor { segment: number, byte };
         self.start = byte;
@@ -291,25 +305,22 @@ impl<E: Encoder> Writer<E> {
 
     fn commit(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
         if self.poisoned() {
-            return Err(AppendError::Poisoned(self.shared.folder.clone()));
+            return Err(AppendError::Poisoned(self.shared.folder.path().to_owned()));
         }
         if let Err(error) = self.file.write_all_at(bytes, self.end.byte) {
             tracing::error!(folder = %self.shared.folder.display(), %error, "cannot write; taking the group back");
-            // Half a group must not stay: a later, shorter one would leave whole frames of it behind its own end.
-            if self.file.set_len(self.end.byte).is_err() {
-                self.shared.poisoned.store(true, Ordering::Release);
-            }
-            return Err(self.not_written(error));
+            // Half a group must not stay: a later, shorter one would leave whole frames of it behind its own end, in the file or,
+            // were the cut not durable before the next write, on the disk after a crash.
+            let taken_back = self.file.set_length(self.end.byte).and_then(|()| self.file.sync_all());
+            return Err(taken_back.map_or_else(|error| self.poison(&error), |()| self.not_written(error)));
         }
         if self.options.durability == Durability::Fsync
             && let Err(error) = self.file.sync_data()
         {
-            // After a failed sync the kernel may have dropped the pages and marked them clean: never ask the same file again.
-            tracing::error!(folder = %self.shared.folder.display(), %error, "cannot sync; taking no more writes until a restart");
-            self.shared.poisoned.store(true, Ordering::Release);
+            let poisoned = self.poison(&error);
             // Those who wait are refused: what a restart would find must not count.
-            drop(self.file.set_len(self.end.byte));
-            return Err(AppendError::Poisoned(self.shared.folder.clone()));
+            drop(self.file.set_length(self.end.byte));
+            return Err(poisoned);
         }
         self.end.byte += bytes.len() as u64;
         if self.options.durability == Durability::Fsync {

@@ -1,26 +1,29 @@
 //! One segment file: names, header, frames, and what is left of it after a crash.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
+use super::disk::{DiskFile, Folder};
+
 const MAGIC: &[u8; 8] = b"TGSEG\x01\0\0";
+const HEADER_PREFIX_BYTES: usize = 16;
 pub(super) const FRAME_PREFIX_BYTES: usize = 16;
 /// No entry is larger: a length past it is damage, not a reason to allocate.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// The file of segment `number`.
-pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{number:016}.seg"))
+pub(super) fn path(folder: &Folder, number: u64) -> PathBuf {
+    folder.path().join(format!("{number:016}.seg"))
 }
 
 /// The numbers of a folder's segments, ascending. A gap is damage.
-pub fn list(folder: &Path) -> anyhow::Result<Vec<u64>> {
+pub fn list(folder: impl Into<Folder>) -> anyhow::Result<Vec<u64>> {
+    let folder = folder.into();
     let mut numbers = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))? {
-        let name = entry?.file_name();
+    for name in folder.disk.names(folder.path()).with_context(|| format!("cannot read the folder {}", folder.display()))? {
         if let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".seg")) {
             numbers.push(stem.parse::<u64>().with_context(|| format!("{name:?} in {} is no segment's name", folder.display()))?);
         }
@@ -37,48 +40,74 @@ pub fn list(folder: &Path) -> anyhow::Result<Vec<u64>> {
     Ok(numbers)
 }
 
+/// Why a segment was not created.
+pub(super) enum NotCreated {
+    /// There is none of that number.
+    Nothing(io::Error),
+    /// There is one, but a crash may take it away: nothing may be built on it, nor go on without it.
+    Unsynced(io::Error),
+}
+
 /// Creates segment `number` with its header, durably: under another name first, so that a header is never torn.
-pub(super) fn create(folder: &Path, number: u64, header: &[u8], sync: bool) -> io::Result<(File, u64)> {
-    let draft = folder.join("next.new");
-    let mut bytes = Vec::with_capacity(16 + header.len());
+pub(super) fn create(folder: &Folder, number: u64, header: &[u8]) -> Result<(Box<dyn DiskFile>, u64), NotCreated> {
+    let draft = folder.path().join("next.new");
+    let written = || {
+        let bytes = header_bytes(header)?;
+        let file = folder.disk.create(&draft)?;
+        file.write_all_at(&bytes, 0)?;
+        file.sync_all()?;
+        folder.disk.rename(&draft, &path(folder, number))?;
+        Ok((file, bytes.len() as u64))
+    };
+    let created = written().map_err(NotCreated::Nothing)?;
+    folder.disk.sync_folder(folder.path()).map_err(NotCreated::Unsynced)?;
+    Ok(created)
+}
+
+/// How a segment with this header begins.
+pub(super) fn header_bytes(header: &[u8]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(HEADER_PREFIX_BYTES + header.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&u32::try_from(header.len()).map_err(io::Error::other)?.to_le_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(header).to_le_bytes());
     bytes.extend_from_slice(header);
-    let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&draft)?;
-    file.write_all(&bytes)?;
-    if sync {
-        file.sync_all()?;
-    }
-    fs::rename(&draft, path(folder, number))?;
-    if sync {
-        sync_folder(folder)?;
-    }
-    Ok((file, bytes.len() as u64))
+    Ok(bytes)
 }
 
-/// Makes the folder's entries durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+/// Where the header lies in a segment's bytes, and where its frames begin.
+pub(super) fn parse_header(bytes: &[u8]) -> Result<(Range<usize>, usize), &'static str> {
+    let fixed = bytes.get(..HEADER_PREFIX_BYTES).ok_or("the file ends within its header")?;
+    if &fixed[..8] != MAGIC {
+        return Err("this is no segment of this version of Tollgate");
+    }
+    let header = HEADER_PREFIX_BYTES..HEADER_PREFIX_BYTES.saturating_add(le_u32(&fixed[8..12]) as usize);
+    let text = bytes.get(header.clone()).ok_or("the file ends within its header")?;
+    if crc32c::crc32c(text) != le_u32(&fixed[12..16]) {
+        return Err("the header does not match its checksum");
+    }
+    let frames = header.end;
+    Ok((header, frames))
 }
 
 /// The header of segment `number`, and where its frames begin.
-pub fn header_of(folder: &Path, number: u64) -> anyhow::Result<(Vec<u8>, u64)> {
-    let path = path(folder, number);
-    let mut file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut fixed = [0; 16];
-    file.read_exact(&mut fixed).with_context(|| format!("{} has no header", path.display()))?;
+pub fn header_of(folder: impl Into<Folder>, number: u64) -> anyhow::Result<(Vec<u8>, u64)> {
+    let folder = folder.into();
+    let path = path(&folder, number);
+    let file = folder.disk.open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut fixed = [0; HEADER_PREFIX_BYTES];
+    file.read_exact_at(&mut fixed, 0).with_context(|| format!("{} has no header", path.display()))?;
     ensure!(&fixed[..8] == MAGIC, "{} is no segment of this version of Tollgate", path.display());
     let length = le_u32(&fixed[8..12]) as usize;
     ensure!(length <= 1 << 20, "the header of {} is damaged: bring the file back from a backup", path.display());
     let mut header = vec![0; length];
-    file.read_exact(&mut header).with_context(|| format!("the header of {} is cut off", path.display()))?;
+    file.read_exact_at(&mut header, HEADER_PREFIX_BYTES as u64)
+        .with_context(|| format!("the header of {} is cut off", path.display()))?;
     ensure!(
         crc32c::crc32c(&header) == le_u32(&fixed[12..16]),
         "the header of {} is damaged: bring the file back from a backup",
         path.display()
     );
-    Ok((header, 16 + length as u64))
+    Ok((header, (HEADER_PREFIX_BYTES + length) as u64))
 }
 
 /// Appends one frame around what `body` writes to `out`. `synced`: how much of the file is durable by now.
@@ -136,7 +165,7 @@ pub struct Recovered {
     /// Its number.
     pub number: u64,
     /// The file, open for reading and writing.
-    pub(super) file: File,
+    pub(super) file: Box<dyn DiskFile>,
     /// Its length now.
     pub bytes: u64,
     /// How much of a torn tail was cut off.
@@ -144,15 +173,22 @@ pub struct Recovered {
 }
 
 /// Opens the last segment of `folder`, gives the body of each frame to `each`, and cuts a torn tail. None in an empty folder.
-pub fn recover(folder: &Path, mut each: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<Option<Recovered>> {
-    let Some(&number) = list(folder)?.last() else { return Ok(None) };
-    let path = path(folder, number);
-    let (_, start) = header_of(folder, number)?;
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+/// All that it gave is durable when it returns, and so is the segment's name.
+pub fn recover(
+    folder: impl Into<Folder>,
+    mut each: impl FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<Option<Recovered>> {
+    let folder = folder.into();
+    let Some(&number) = list(&folder)?.last() else { return Ok(None) };
+    let path = path(&folder, number);
+    let (_, start) = header_of(&folder, number)?;
+    let (file, bytes) = read_to_mend(&folder, &path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut at = start as usize;
-    while let Parsed::Frame { body_bytes, .. } = parse_frame(&bytes[at..]) {
+    let mut sure = at;
+    while let Parsed::Frame { body_bytes, synced } = parse_frame(&bytes[at..]) {
         let end = at + FRAME_PREFIX_BYTES + body_bytes;
         each(&bytes[at + FRAME_PREFIX_BYTES..end]).with_context(|| format!("{} at byte {at}", path.display()))?;
+        sure = usize::try_from(synced)?.clamp(sure, end);
         at = end;
     }
     if let Some(witness) = later_witness(&bytes, at) {
@@ -161,14 +197,25 @@ pub fn recover(folder: &Path, mut each: impl FnMut(&[u8]) -> anyhow::Result<()>)
             path.display()
         );
     }
-    let file = OpenOptions::new().read(true).write(true).open(&path)?;
-    let cut_bytes = (bytes.len() - at) as u64;
-    if cut_bytes > 0 {
-        file.set_len(at as u64)?;
-    }
-    // Whole frames may still be in the page cache alone: whoever reads them must be able to trust them.
-    file.sync_all()?;
-    Ok(Some(Recovered { number, file, bytes: at as u64, cut_bytes }))
+    let mend = || {
+        // Whole frames may still be in the page cache alone: whoever reads them must be able to trust them. Written again,
+        // because a sync that failed once marks their pages as clean, and a later one passes over them.
+        file.write_all_at(&bytes[sure..at], sure as u64)?;
+        if at < bytes.len() {
+            file.set_length(at as u64)?;
+        }
+        file.sync_all()?;
+        folder.disk.sync_folder(folder.path())
+    };
+    mend().with_context(|| format!("cannot write to {}", path.display()))?;
+    Ok(Some(Recovered { number, file, bytes: at as u64, cut_bytes: (bytes.len() - at) as u64 }))
+}
+
+fn read_to_mend(folder: &Folder, path: &Path) -> io::Result<(Box<dyn DiskFile>, Vec<u8>)> {
+    let file = folder.disk.open_to_write(path)?;
+    let mut bytes = vec![0; usize::try_from(file.length()?).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok((file, bytes))
 }
 
 /// A whole frame behind the broken one at `broken` that was written when `broken` was durable.
@@ -184,23 +231,26 @@ fn later_witness(bytes: &[u8], broken: usize) -> Option<usize> {
     None
 }
 
-/// Deletes the segments below `number`, oldest first, so that a crash leaves no gap.
-pub fn remove_before(folder: &Path, number: u64) -> anyhow::Result<()> {
-    for old in list(folder)?.into_iter().take_while(|&old| old < number) {
-        fs::remove_file(path(folder, old))?;
+/// Deletes the segments below `number`, oldest first, each durably before the next, so that a crash leaves no gap.
+pub fn remove_before(folder: impl Into<Folder>, number: u64) -> anyhow::Result<()> {
+    let folder = folder.into();
+    for old in list(&folder)?.into_iter().take_while(|&old| old < number) {
+        folder.disk.remove(&path(&folder, old))?;
+        folder.disk.sync_folder(folder.path())?;
     }
-    sync_folder(folder)?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn segment(groups: &[&[&[u8]]]) -> (tempfile::TempDir, PathBuf, Vec<u64>) {
         let folder = tempfile::tempdir().unwrap();
-        let (_, start) = create(folder.path(), 1, b"h", true).unwrap();
-        let file = path(folder.path(), 1);
+        let (_, start) = create(&folder.path().into(), 1, b"h").ok().unwrap();
+        let file = path(&folder.path().into(), 1);
         let mut bytes = fs::read(&file).unwrap();
         let mut frames = Vec::new();
         for group in groups {
@@ -265,7 +315,7 @@ mod tests {
     fn a_missing_segment_is_named() {
         let folder = tempfile::tempdir().unwrap();
         for number in [1, 3] {
-            create(folder.path(), number, b"", true).unwrap();
+            create(&folder.path().into(), number, b"").ok().unwrap();
         }
         assert!(list(folder.path()).unwrap_err().to_string().contains("segment 2 is missing"));
     }

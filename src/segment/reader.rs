@@ -1,7 +1,5 @@
 //! Reads segments from a cursor up to the durable end, and on as it moves.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +7,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 
 use super::appender::{Appender, Encoder, Shared};
+use super::disk::DiskFile;
 use super::file::{self, FRAME_PREFIX_BYTES, Parsed};
 use crate::clock::Micros;
 
@@ -36,7 +35,7 @@ pub enum Item {
 pub struct Reader {
     shared: Arc<Shared>,
     next: Cursor,
-    open: Option<File>,
+    open: Option<Box<dyn DiskFile>>,
     path: PathBuf,
 }
 
@@ -55,17 +54,18 @@ impl Reader {
         let mut items = Vec::new();
         while items.is_empty() && self.next < end {
             if self.next.byte == 0 {
-                let (header, start) = file::header_of(&self.shared.folder, self.next.segment)?;
-                self.path = file::path(&self.shared.folder, self.next.segment);
-                self.open = Some(File::open(&self.path).with_context(|| format!("cannot open {}", self.path.display()))?);
+                let folder = &self.shared.folder;
+                let (header, start) = file::header_of(folder, self.next.segment)?;
+                self.path = file::path(folder, self.next.segment);
+                self.open = Some(folder.disk.open(&self.path).with_context(|| format!("cannot open {}", self.path.display()))?);
                 self.next.byte = start;
                 items.push(Item::Segment(header));
             }
             let Some(open) = &self.open else { bail!("the reader of {} has no open segment", self.path.display()) };
             let last = self.next.segment == end.segment;
-            let until = if last { end.byte } else { open.metadata()?.len() };
+            let until = if last { end.byte } else { open.length()? };
             if self.next.byte < until {
-                let read = Self::frames(open, self.next.byte, until, &mut items)
+                let read = Self::frames(&**open, self.next.byte, until, &mut items)
                     .with_context(|| format!("cannot read {}", self.path.display()))?;
                 self.next.byte += read;
             } else if !last {
@@ -76,7 +76,7 @@ impl Reader {
         Ok((items, at_end.then_some(complete_to)))
     }
 
-    fn frames(open: &File, from: u64, until: u64, items: &mut Vec<Item>) -> anyhow::Result<u64> {
+    fn frames(open: &dyn DiskFile, from: u64, until: u64, items: &mut Vec<Item>) -> anyhow::Result<u64> {
         let mut want = usize::try_from(until - from)?.min(READ_BYTES);
         loop {
             let mut chunk = vec![0; want];
