@@ -52,7 +52,7 @@ create table invoice (
     voided_at bigint,
     void_reason text
 );
-create unique index invoice_by_partner on invoice (partner_id, period) where state <> 'void';
+create unique index invoice_by_partner on invoice (partner_id, period, currency) where state <> 'void';
 create index invoice_by_period on invoice (period, partner_id);
 
 create table invoice_line (
@@ -66,8 +66,8 @@ create table invoice_line (
     -- Empty for what is not usage.
     product text not null,
     meter text not null,
-    units bigint not null,
-    waived_units bigint not null,
+    -- All of that month, as they were when the invoice was made; null for what is not usage.
+    units bigint,
     amount bigint not null,
     primary key (invoice_id, line)
 );

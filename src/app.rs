@@ -10,11 +10,13 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, Micros};
 use crate::config::Settings;
+use crate::db::Db;
 use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::gate::Gate;
 use crate::gate::shield::client_address;
 use crate::metering::{Journal, Shipped};
+use crate::operator::Issuer;
 use crate::telemetry::Metrics;
 
 /// How long a command waits for usage to be shipped.
@@ -26,6 +28,10 @@ pub struct App {
     pub settings: Settings,
     /// Database time carried forward.
     pub clock: Clock,
+    /// The control plane and the ledger.
+    pub db: Db,
+    /// Whose tokens operators bear.
+    pub operators: Issuer,
     /// Keys, plans and partners in memory.
     pub directory: Arc<Directory>,
     /// Event log, projector, feature store.

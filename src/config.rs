@@ -28,6 +28,9 @@ pub struct Settings {
     pub dedup: Dedup,
     pub history: History,
     pub journal: Journal,
+    pub archive: Archive,
+    pub retention: Retention,
+    pub invoice: Invoice,
     pub gate: Gate,
     pub log: Log,
 }
@@ -127,6 +130,58 @@ pub enum Durability {
     Fsync,
     /// Written: a crash of the process.
     Os,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Archive {
+    pub url: String,
+    pub endpoint: String,
+    pub region: String,
+    pub access_key_id: String,
+    pub secret_access_key: String,
+    pub allow_http: bool,
+}
+
+impl fmt::Debug for Archive {
+    /// Without the keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Archive");
+        shown.field("url", &self.url).field("endpoint", &self.endpoint).field("region", &self.region);
+        shown.field("allow_http", &self.allow_http).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Retention {
+    #[serde(deserialize_with = "months")]
+    pub usage: jiff::Span,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Invoice {
+    #[serde(deserialize_with = "duration")]
+    pub grace: Duration,
+    pub payment_days: u16,
+    pub number_prefix: String,
+    pub credit_note_prefix: String,
+    pub seller: Seller,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Seller {
+    pub name: String,
+    pub address: Vec<String>,
+    pub tax_id: String,
+    pub email: String,
+    pub payment: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -239,6 +294,17 @@ impl Settings {
         {
             bail!("the setting database.url must begin with sqlite:// or postgres://");
         }
+        let archive = &self.archive;
+        let scheme = archive.url.split_once("://").map(|(scheme, _)| scheme);
+        ensure!(
+            !archive.url.is_empty() && matches!(scheme, None | Some("file" | "s3")),
+            "the setting archive.url is \"{}\", but must be a folder, file:///folder or s3://bucket/prefix",
+            archive.url
+        );
+        ensure!(
+            archive.access_key_id.is_empty() == archive.secret_access_key.is_empty(),
+            "of the settings archive.access_key_id and archive.secret_access_key only one is given: give both, or neither"
+        );
         let at_least = |name: &str, value: u64, least: u64| {
             ensure!(value >= least, "the setting {name} is {value}, but must be at least {least}");
             Ok(())
@@ -253,6 +319,17 @@ impl Settings {
         at_least("dedup.ids_max", self.dedup.ids_max as u64, 1)?;
         at_least("history.kept", self.history.kept as u64, 1)?;
         at_least("journal.segment_bytes", self.journal.segment_bytes, 4096)?;
+        for (name, prefix) in [
+            ("invoice.number_prefix", &self.invoice.number_prefix),
+            ("invoice.credit_note_prefix", &self.invoice.credit_note_prefix),
+        ] {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+            ensure!(
+                prefix.len() <= 20 && prefix.chars().all(plain),
+                "the setting {name} is \"{}\": give up to 20 letters, digits, and - _ . /",
+                prefix.escape_default()
+            );
+        }
         at_least("gate.shield_burst", u64::from(self.gate.shield_burst), 1)?;
         for (name, value) in [
             ("features.snapshot_every", self.features.snapshot_every),
@@ -283,6 +360,17 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text)
         .map_err(|_| serde::de::Error::custom(format!("\"{text}\" is no duration: write for example \"30s\" or \"24h\"")))
+}
+
+/// A span of whole months: `25 months`.
+fn months<'de, D: Deserializer<'de>>(deserializer: D) -> Result<jiff::Span, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let number = text.strip_suffix(" months").and_then(|number| number.parse::<i32>().ok());
+    // A month's records are needed until the month after it is closed; a hundred years keep every instant within calendars.
+    let number = number.filter(|number| (2..=1200).contains(number) && !text.starts_with('+'));
+    number.and_then(|number| jiff::Span::new().try_months(number).ok()).ok_or_else(|| {
+        serde::de::Error::custom(format!("\"{text}\" is no span of 2 to 1200 months: write for example \"25 months\""))
+    })
 }
 
 fn signed_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SignedDuration, D::Error> {
@@ -369,6 +457,11 @@ mod tests {
             ("[dedup]\nwindow = \"soon\"", &["dedup.window", "no duration"]),
             ("[gate]\nlast_used_every = \"0s\"", &["gate.last_used_every", "is zero"]),
             ("[database]\nurl = \"mysql://x\"", &["database.url", "sqlite://"]),
+            ("[archive]\nurl = \"gs://bucket\"", &["archive.url", "s3://bucket"]),
+            ("[archive]\naccess_key_id = \"a\"", &["archive.secret_access_key", "give both"]),
+            ("[retention]\nusage = \"25\"", &["retention.usage", "25 months"]),
+            ("[retention]\nusage = \"1 months\"", &["retention.usage", "2 to 1200"]),
+            ("[retention]\nusage = \"+25 months\"", &["retention.usage"]),
             ("[server", &["not TOML"]),
         ] {
             let error = load(text).unwrap_err().to_string();

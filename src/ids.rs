@@ -88,6 +88,14 @@ id!(
     InvoiceId, "inv_"
 );
 id!(
+    /// A credit note; what partners see is its number.
+    CreditNoteId, "cn_"
+);
+id!(
+    /// An operator's token.
+    TokenId, "tok_"
+);
+id!(
     /// A plan, named by the operator (`starter`).
     PlanId
 );

@@ -31,6 +31,7 @@ pub mod ids;
 pub mod metering;
 pub mod money;
 pub mod operation;
+pub mod operator;
 pub mod product;
 pub mod projector;
 pub mod segment;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,8 +25,9 @@ use crate::gate::budget::Budgets;
 use crate::gate::limiter::Limiter;
 use crate::gate::shield::Shield;
 use crate::http::{self, server};
-use crate::metering::{self, Journal, Shipped, Shipper};
+use crate::metering::{self, InFlight, Journal, Shipped, Shipper};
 use crate::operation::Documents;
+use crate::operator::Issuer;
 use crate::product::{self, Services};
 use crate::segment::Options;
 use crate::telemetry::Metrics;
@@ -77,9 +80,17 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let directory = Arc::new(Directory::open(db.clone(), clock.clone(), settings.gate.directory_stale_max).await?);
     let last_used = LastUsed::new(directory.clone(), db.clone());
     let journal = Arc::new(open_journal(&settings, &data_dir, &db, &clock).await?);
+    let in_flight = Arc::new(InFlight::new(&clock));
     let (ship_now, ship_asked) = watch::channel(0);
-    let (shipper, shipped) =
-        Shipper::new(journal.clone(), db.clone(), clock.clone(), settings.journal.ship_every, metrics.clone(), ship_asked);
+    let (shipper, shipped) = Shipper::new(
+        journal.clone(),
+        in_flight.clone(),
+        db.clone(),
+        clock.clone(),
+        settings.journal.ship_every,
+        metrics.clone(),
+        ship_asked,
+    );
 
     // Shipped before anything is answered: the ledger then has all that the quotas and caps begin with.
     let (stop_shipping, shipping) = watch::channel(false);
@@ -108,6 +119,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         house: House { answer_fields_max: settings.gate.answer_fields_max, introspection: settings.gate.introspection },
         documents,
         schema: product::schema(services),
+        in_flight,
         journal: journal.clone(),
         metrics: metrics.clone(),
         body_bytes_max: settings.server.graphql_body_bytes_max,
@@ -117,6 +129,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     };
     let app = Arc::new(App {
         clock: clock.clone(),
+        db: db.clone(),
+        operators: Issuer::open(data_dir.path(), &mut StdRng::from_os_rng())?,
         directory: directory.clone(),
         engine: engine.clone(),
         gate,
@@ -234,7 +248,7 @@ async fn open_journal(settings: &Settings, data_dir: &DataDir, db: &Db, clock: &
     let replica = data_dir.replica(clock.now())?;
     let local = Journal::last_epoch(&folder)?;
     let mut transaction = db.begin().await?;
-    let epoch = metering::begin_epoch(&mut transaction, &replica, local, clock.now()).await?;
+    let epoch = metering::replica_store::begin_epoch(&mut transaction, &replica, local, clock.now()).await?.epoch;
     transaction.commit().await?;
     let options = Options { segment_bytes: settings.journal.segment_bytes, durability: settings.journal.durability };
     Journal::open(&folder, replica, epoch, options, clock.clone())

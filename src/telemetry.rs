@@ -137,6 +137,8 @@ pub struct Metrics {
     pub ship_failures: Counter,
     /// How old the oldest record was that the last shipment began with; 0 when nothing waits.
     pub ship_lag_seconds: Gauge<f64, AtomicU64>,
+    /// Now less the instant before which all that was admitted is in the ledger, at the last promise.
+    pub watermark_lag_seconds: Gauge<f64, AtomicU64>,
     backlog_records: Gauge,
     taken: Family<EventOutcome, Counter>,
     applied: Family<EventOutcome, Counter>,
@@ -163,6 +165,7 @@ impl Default for Metrics {
             shipped_of_this_start: Counter::default(),
             ship_failures: Counter::default(),
             ship_lag_seconds: Gauge::default(),
+            watermark_lag_seconds: Gauge::default(),
             backlog_records: Gauge::default(),
             taken: Family::default(),
             applied: Family::default(),
@@ -201,6 +204,12 @@ impl Metrics {
             "Age of the oldest usage record when its shipment began; 0 when nothing waits",
             Unit::Seconds,
             self.ship_lag_seconds.clone(),
+        );
+        r.register_with_unit(
+            "journal_watermark_lag",
+            "Now less the instant before which all that was admitted is in the ledger, when that was last reported",
+            Unit::Seconds,
+            self.watermark_lag_seconds.clone(),
         );
         r.register("events", "Events at the ingest endpoint, by outcome", self.taken.clone());
         r.register("projector_events", "Events at the projector, by outcome", self.applied.clone());

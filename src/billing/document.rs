@@ -92,6 +92,28 @@ pub enum Kind {
     Minimum,
 }
 
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [Self::BaseFee, Self::Usage, Self::Trial, Self::Waived, Self::Discount, Self::Minimum];
+
+    /// As documents and the database name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BaseFee => "base_fee",
+            Self::Usage => "usage",
+            Self::Trial => "trial",
+            Self::Waived => "waived",
+            Self::Discount => "discount",
+            Self::Minimum => "minimum",
+        }
+    }
+
+    /// The kind of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

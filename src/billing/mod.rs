@@ -3,7 +3,12 @@
 //! It owns what a plan may say and how usage becomes money; the ledger's cells come from `metering`. Rating is pure:
 //! (usage, plan versions, period) → lines.
 
+pub mod books;
+pub mod calendar;
+pub mod credit;
 pub mod document;
+pub mod export;
+pub mod invoice;
 pub mod plan;
 pub mod preview;
 pub mod rating;

@@ -20,11 +20,24 @@ impl Period {
         Self { first: at.timestamp().to_zoned(zone.clone()).date().first_of_month() }
     }
 
-    /// Its first instant in `zone`, and the first one past it.
-    pub fn bounds(self, zone: &TimeZone) -> anyhow::Result<(Micros, Micros)> {
-        let start = |date: Date| -> anyhow::Result<Micros> { Ok(date.to_zoned(zone.clone())?.timestamp().into()) };
-        let next = self.first.checked_add(jiff::Span::new().months(1))?;
-        Ok((start(self.first)?, start(next)?))
+    /// Its first instant in `zone`.
+    pub fn begins(self, zone: &TimeZone) -> anyhow::Result<Micros> {
+        Ok(self.first.to_zoned(zone.clone())?.timestamp().into())
+    }
+
+    /// The month behind it; an error behind the last that there is.
+    pub fn next(self) -> anyhow::Result<Self> {
+        Ok(Self { first: self.first.checked_add(jiff::Span::new().months(1))? })
+    }
+
+    /// The month before it; an error before the first that there is.
+    pub fn previous(self) -> anyhow::Result<Self> {
+        Ok(Self { first: self.first.checked_sub(jiff::Span::new().months(1))? })
+    }
+
+    /// Its first day.
+    pub fn first_day(self) -> Date {
+        self.first
     }
 }
 
@@ -58,7 +71,7 @@ mod tests {
     fn a_month_begins_at_the_partners_midnight() {
         let period: Period = "2026-03".parse().unwrap();
         let zone = TimeZone::get("Asia/Kathmandu").unwrap();
-        let (start, end) = period.bounds(&zone).unwrap();
+        let (start, end) = (period.begins(&zone).unwrap(), period.next().unwrap().begins(&zone).unwrap());
         assert_eq!(start.to_string(), "2026-02-28T18:15:00.000Z");
         assert_eq!(end.to_string(), "2026-03-31T18:15:00.000Z");
         assert_eq!(Period::containing(start, &zone), period);

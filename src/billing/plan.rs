@@ -8,8 +8,13 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::PlanId;
-use crate::metering::{Deniable, Meter, Product, Terms, Weighted};
-use crate::money::Currency;
+use crate::metering::{Deniable, Product, Terms, Weighted};
+use crate::money::{Currency, Money};
+
+mod charge;
+
+pub use charge::{Charge, Model, Tiers};
+use charge::{exact, some_exact};
 
 /// A plan version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +53,18 @@ pub struct Plan {
     /// Units that one object of a type counts, where that is not what the schema says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<Weighted, u32>,
+    /// A fixed fee.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_fee: Option<BaseFee>,
+    /// What a whole month costs at least, in the plan's currency; prorated by days.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_exact")]
+    pub minimum: Option<Decimal>,
+    /// Off the base fee and the usage.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_exact")]
+    pub discount_percent: Option<Decimal>,
+    /// Days that are free for who begins with this plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_days: Option<u16>,
     /// At what price; a meter without a charge is free.
     #[serde(default, rename = "charge")]
     pub charges: Vec<Charge>,
@@ -87,10 +104,6 @@ fn concurrency() -> u32 {
     64
 }
 
-fn some_exact<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Decimal>, D::Error> {
-    exact(deserializer).map(Some)
-}
-
 /// A duration in words, such as "5s".
 mod span {
     use std::time::Duration;
@@ -111,35 +124,25 @@ mod span {
     }
 }
 
-/// One price.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Charge {
-    /// What it counts.
-    pub meter: Meter,
-    /// How units become money.
-    pub model: Model,
-    /// Units of each period that cost nothing.
-    #[serde(default)]
-    pub included: u64,
-    /// Money for one unit, exact; may be finer than the currency's minor unit.
-    #[serde(deserialize_with = "exact")]
-    pub unit_price: Decimal,
-}
-
-/// Text only: a TOML or JSON number would have been a float on its way here.
-fn exact<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    Decimal::from_str_exact(&text)
-        .map_err(|_| serde::de::Error::custom(format!("\"{text}\" is no decimal: write for example unit_price = \"0.002\"")))
-}
-
-/// How units become money.
+/// A plan's fixed fee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Model {
-    /// Each unit past the included ones costs the same.
-    PerUnit,
+#[serde(deny_unknown_fields)]
+pub struct BaseFee {
+    /// Money for a whole month, in the plan's currency; prorated by days.
+    #[serde(deserialize_with = "exact")]
+    pub amount: Decimal,
+    /// On which invoice it stands.
+    pub due: Due,
+}
+
+/// When a base fee is billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Due {
+    /// With the invoice of the month before.
+    Advance,
+    /// With the month's own invoice.
+    Arrears,
 }
 
 #[derive(Deserialize)]
@@ -184,6 +187,7 @@ impl Plan {
             self.rate.burst
         );
         self.check_limits()?;
+        self.check_fees()?;
         let mut meters = BTreeSet::new();
         for charge in &self.charges {
             let meter = charge.meter;
@@ -193,11 +197,7 @@ impl Plan {
                     "the plan \"{id}\" charges the meter \"{meter}\" but does not sell {product}: add it to products, or drop the charge"
                 );
             }
-            let price = charge.unit_price;
-            ensure!(
-                !price.is_sign_negative() && price.scale() <= 12 && price <= Decimal::from(1_000_000),
-                "the plan \"{id}\" has unit_price = \"{price}\" for \"{meter}\": give 0 to 1000000 with at most 12 decimal places"
-            );
+            charge.check(id)?;
         }
         Ok(())
     }
@@ -244,6 +244,36 @@ impl Plan {
         Ok(())
     }
 
+    fn check_fees(&self) -> anyhow::Result<()> {
+        let id = &self.id;
+        let base_fee = self.base_fee.map(|fee| ("base_fee.amount", fee.amount));
+        for (name, amount) in base_fee.into_iter().chain(self.minimum.map(|amount| ("minimum", amount))) {
+            let money = Money::of(amount, self.currency).filter(|money| money.minor > 0);
+            ensure!(
+                money.is_some() && amount <= Decimal::from(1_000_000_000),
+                "the plan \"{id}\" has {name} = \"{amount}\": give more than 0, up to 1000000000, with at most the {} decimal places of {}",
+                self.currency.exponent(),
+                self.currency.code()
+            );
+        }
+        if let Some(percent) = self.discount_percent {
+            ensure!(
+                percent > Decimal::ZERO && percent <= Decimal::ONE_HUNDRED && percent.normalize().scale() <= 4,
+                "the plan \"{id}\" has discount_percent = \"{percent}\": give more than 0, up to 100, with at most 4 decimal places"
+            );
+        }
+        ensure!(
+            self.trial_days.is_none_or(|days| (1..=366).contains(&days)),
+            "the plan \"{id}\" has trial_days out of 1 to 366: leave it out for a plan without a trial"
+        );
+        Ok(())
+    }
+
+    /// Its name with its version: `starter@1`.
+    pub fn reference(&self) -> String {
+        format!("{}@{}", self.id, self.version)
+    }
+
     /// The largest estimate that it admits.
     pub fn query_units_max(&self) -> u64 {
         self.query_units_max.unwrap_or(u64::from(self.rate.burst))
@@ -288,9 +318,18 @@ mod tests {
 
     #[test]
     fn a_plan_survives_being_stored() {
+        let fees = "version = 1\nbase_fee = { amount = \"49\", due = \"advance\" }\nminimum = \"100.00\"\ntrial_days = 14";
+        let more = "\n[[plan.charge]]\nmeter = \"pricing\"\nmodel = \"graduated\"\n\
+             tiers = [{ up_to = 10, unit_price = \"1\" }, { unit_price = \"0.5\" }]\n\
+             [[plan.charge]]\nmeter = \"requests\"\nmodel = \"package\"\npackage_units = 10\npackage_price = \"2\"";
+        let rich = parse(&(STARTER.replace("version = 1", fees) + more)).unwrap().remove(0);
+        assert_eq!(Plan::from_body(&rich.body().unwrap()).unwrap(), rich);
+        let Model::Graduated(tiers) = &rich.charges[1].model else { panic!("{rich:?}") };
+        let tiers: Vec<_> = tiers.iter().map(|(from, to, price)| (from, to, price.to_string())).collect();
+        assert_eq!(tiers, [(1, Some(10), "1".into()), (11, None, "0.5".into())]);
         let plan = parse(STARTER).unwrap().remove(0);
         assert_eq!(Plan::from_body(&plan.body().unwrap()).unwrap(), plan);
-        assert_eq!(plan.charges[0].unit_price.to_string(), "0.002");
+        assert_eq!(plan.charges[0].model, Model::PerUnit("0.002".parse().unwrap()));
     }
 
     #[test]
@@ -322,12 +361,37 @@ mod tests {
             ("included = 1000", "colour = 1", "unknown field"),
             ("model = \"per_unit\"", "model = \"free\"", "unknown variant"),
             ("meter = \"inventory\"", "meter = \"weather\"", "unknown variant"),
+            ("unit_price = \"0.002\"", "", "which has unit_price alone"),
+            ("unit_price = \"0.002\"", "unit_price = \"1\"\ntiers = []", "which has unit_price alone"),
+            ("\"per_unit\"", "\"graduated\"", "which has tiers alone"),
+            ("version = 1", "version = 1\nbase_fee = { amount = \"5.001\", due = \"advance\" }", "2 decimal places of EUR"),
+            ("version = 1", "version = 1\nbase_fee = { amount = \"-5\", due = \"advance\" }", "more than 0"),
+            ("version = 1", "version = 1\nbase_fee = { amount = \"5\", due = \"later\" }", "unknown variant"),
+            ("version = 1", "version = 1\nminimum = \"0\"", "minimum"),
+            ("version = 1", "version = 1\ndiscount_percent = \"100.5\"", "discount_percent"),
+            ("version = 1", "version = 1\ntrial_days = 0", "trial_days"),
             ("[[plan]]", "[[tax]]\n[[plan]]", "unknown field"),
             ("[[plan]]", "[[plan", "line 2"),
         ] {
             assert!(STARTER.contains(from), "{from}");
             let error = format!("{:#}", parse(&STARTER.replacen(from, to, 1)).unwrap_err());
             assert!(error.contains(words), "{to:?} gave: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+        let model = |text: &str| STARTER.replace("model = \"per_unit\"", text).replace("unit_price = \"0.002\"", "");
+        let tiers = |text: &str| model(&format!("model = \"volume\"\ntiers = [{text}]"));
+        for (text, words) in [
+            (tiers(""), "are empty"),
+            (tiers("{ up_to = 5, unit_price = \"1\" }"), "leave up_to out of the last one"),
+            (tiers("{ unit_price = \"1\" }, { unit_price = \"1\" }"), "only the last has no end"),
+            (tiers("{ up_to = 5, unit_price = \"2\" }, { up_to = 5, unit_price = \"1\" }, { unit_price = \"1\" }"), "overlap"),
+            (tiers("{ up_to = 0, unit_price = \"2\" }, { unit_price = \"1\" }"), "overlap"),
+            (tiers("{ unit_price = \"-1\" }"), "unit_price = \"-1\""),
+            (model("model = \"package\"\npackage_units = 0\npackage_price = \"1\""), "package_units = 0"),
+            (model("model = \"package\"\npackage_units = 10"), "package_units and package_price alone"),
+        ] {
+            let error = format!("{:#}", parse(&text).unwrap_err());
+            assert!(error.contains(words), "{text} gave: {error}");
             assert!(!error.contains('\n'), "{error}");
         }
         let twice = format!("{STARTER}{}", STARTER);

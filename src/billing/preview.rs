@@ -1,19 +1,16 @@
-//! The bill so far: usage of an open period under the plan versions that it was used under.
-
-use std::collections::BTreeMap;
+//! The bill so far: the invoice of a month as it would be made now. Nothing is stored.
 
 use anyhow::Context;
-use jiff::tz::TimeZone;
 use serde::Serialize;
 use sqlx::AnyConnection;
 
 use super::Period;
-use super::rating::{self, Line, LineView};
+use super::document::Line;
+use super::invoice::draft::{self, Computed};
+use super::invoice::{self, Keyed, Plans};
 use super::store;
 use crate::clock::Micros;
 use crate::directory::Partner;
-use crate::ids::PlanId;
-use crate::metering::{Counted, Meter};
 use crate::money::Money;
 
 /// What one partner would pay for a period as it stands.
@@ -25,22 +22,22 @@ pub struct Preview {
     pub period: Period,
     /// Its first instant, and the first one past it.
     pub bounds: (Micros, Micros),
-    /// By plan version and meter.
-    pub lines: Vec<Line>,
-    /// By currency: one, unless plans of different currencies were used.
+    /// In the order of the invoice.
+    pub lines: Vec<Keyed>,
+    /// Before tax, by currency: one, unless plans of different currencies were used.
     pub totals: Vec<Money>,
 }
 
 /// How a preview is shown outside.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PreviewView {
+pub struct PreviewView<'a> {
     partner: String,
-    partner_name: String,
+    partner_name: &'a str,
     period: String,
     from: String,
     to: String,
-    lines: Vec<LineView>,
+    lines: Vec<&'a Line>,
     totals: Vec<TotalView>,
 }
 
@@ -50,62 +47,52 @@ struct TotalView {
     amount: String,
 }
 
-impl From<&Preview> for PreviewView {
-    fn from(preview: &Preview) -> Self {
+impl<'a> From<&'a Preview> for PreviewView<'a> {
+    fn from(preview: &'a Preview) -> Self {
         let total = |total: &Money| TotalView { currency: total.currency.code(), amount: total.to_string() };
         Self {
             partner: preview.partner.id.to_string(),
-            partner_name: preview.partner.name.clone(),
+            partner_name: &preview.partner.name,
             period: preview.period.to_string(),
             from: preview.bounds.0.to_string(),
             to: preview.bounds.1.to_string(),
-            lines: preview.lines.iter().map(LineView::from).collect(),
+            lines: preview.lines.iter().map(|line| &line.line).collect(),
             totals: preview.totals.iter().map(total).collect(),
         }
     }
 }
 
-/// Units by plan version and meter.
-pub type Usage = BTreeMap<(PlanId, i64), BTreeMap<Meter, Counted>>;
-
-/// What `partner` used in `period` of its own time zone; the subscribed plan version is there even when nothing was used.
-pub async fn usage(
+/// What `partner`'s month comes to as the ledger stands; the month of `now` where no `period` is named.
+pub async fn computed(
     connection: &mut AnyConnection,
+    plans: &Plans,
     partner: &Partner,
-    period: Period,
-) -> anyhow::Result<(Usage, (Micros, Micros))> {
-    let zone = TimeZone::get(&partner.timezone)
-        .with_context(|| format!("the partner {} has the unknown time zone \"{}\"", partner.id, partner.timezone))?;
-    let bounds = period.bounds(&zone)?;
-    let mut usage = Usage::new();
-    if let Some(subscribed) = &partner.plan {
-        usage.insert((subscribed.0.clone(), subscribed.1), BTreeMap::new());
-    }
-    for used in store::usage(connection, &partner.id, bounds.0, bounds.1).await? {
-        usage.entry((used.plan, used.plan_version)).or_default().insert(used.meter, used.counted);
-    }
-    Ok((usage, bounds))
+    period: Option<Period>,
+    now: Micros,
+) -> anyhow::Result<Computed> {
+    let calendar = store::calendar(connection, &partner.id).await?;
+    let period = match period {
+        Some(period) => period,
+        None => calendar.month_of(now)?.period,
+    };
+    let computed = draft::compute(connection, plans, partner, &calendar, period).await;
+    Ok(computed.with_context(|| format!("the bill of {} for {period}", partner.name))?.0)
 }
 
-/// The bill of `partner` for `period` as the ledger stands.
-pub async fn preview(connection: &mut AnyConnection, partner: &Partner, period: Period) -> anyhow::Result<Preview> {
-    let (usage, bounds) = usage(connection, partner, period).await?;
-    let mut lines = Vec::new();
-    let mut totals: Vec<Money> = Vec::new();
-    for ((id, version), units) in &usage {
-        let published = store::versions(connection, id).await?;
-        let plan = published
-            .into_iter()
-            .map(|published| published.plan)
-            .find(|plan| plan.version == *version)
-            .with_context(|| format!("the plan {id}@{version} is not published"))?;
-        let rated = rating::rate(&plan, units)?;
-        let sum = rating::total(&rated, &plan)?;
-        match totals.iter_mut().find(|total| total.currency == sum.currency) {
-            Some(total) => *total = total.checked_add(sum).context("the plans add up to more money than can be counted")?,
-            None => totals.push(sum),
-        }
-        lines.extend(rated);
+/// The bill of `partner` as the ledger stands.
+pub async fn preview(
+    connection: &mut AnyConnection,
+    plans: &Plans,
+    partner: &Partner,
+    period: Option<Period>,
+    now: Micros,
+) -> anyhow::Result<Preview> {
+    let Computed { month, lines, .. } = computed(connection, plans, partner, period, now).await?;
+    let totals = lines.iter().map(|(currency, lines)| invoice::total(*currency, lines));
+    let mut totals: Vec<Money> = totals.collect::<anyhow::Result<_>>()?;
+    if let (true, Some(plan)) = (totals.is_empty(), partner.plan.as_ref().and_then(|on| plans.get(on))) {
+        totals.push(Money::zero(plan.currency));
     }
-    Ok(Preview { partner: partner.clone(), period, bounds, lines, totals })
+    let lines = lines.into_iter().flat_map(|(_, lines)| lines).collect();
+    Ok(Preview { partner: partner.clone(), period: month.period, bounds: (month.from, month.to), lines, totals })
 }

@@ -1,13 +1,19 @@
 //! Plans and the ledger's cells, as billing reads and writes them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use anyhow::Context;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
+use super::Period;
+use super::calendar::{Calendar, PlanVersion, Subscribed};
+use super::invoice::{Cut, MonthUsage, Plans};
 use super::plan::Plan;
 use crate::clock::Micros;
-use crate::ids::{KeyId, PartnerId, PlanId};
-use crate::metering::{Counted, Meter};
+use crate::ids::{KeyId, PartnerId, PlanId, ReplicaId};
+use crate::metering::Meter;
 
 /// A published plan version.
 #[derive(Clone, Debug)]
@@ -51,19 +57,6 @@ pub async fn publish(connection: &mut AnyConnection, plan: &Plan, now: Micros) -
     Ok(())
 }
 
-/// Units of one partner under one plan version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Used {
-    /// The plan,
-    pub plan: PlanId,
-    /// its version,
-    pub plan_version: i64,
-    /// what was counted,
-    pub meter: Meter,
-    /// and how much.
-    pub counted: Counted,
-}
-
 fn meter(row: &AnyRow, column: usize) -> anyhow::Result<Meter> {
     let name: String = row.try_get(column)?;
     Meter::from_name(&name).with_context(|| format!("the ledger has the unknown meter \"{name}\""))
@@ -73,28 +66,128 @@ fn units(row: &AnyRow, column: usize) -> anyhow::Result<u64> {
     Ok(u64::try_from(row.try_get::<i64, _>(column)?)?)
 }
 
-/// What `partner` used between two instants that lie on the edges of cells.
-pub async fn usage(connection: &mut AnyConnection, partner: &PartnerId, from: Micros, to: Micros) -> anyhow::Result<Vec<Used>> {
+/// What a partner used in a month, and the last record of each journal in it.
+#[derive(Clone, Debug, Default)]
+pub struct MonthLedger {
+    /// By plan version and meter.
+    pub usage: MonthUsage,
+    /// By replica and epoch.
+    pub positions: Cut,
+}
+
+/// What `partner` used between two instants that lie on the edges of cells; before `trial_ends_at` it is free.
+pub async fn month_ledger(
+    connection: &mut AnyConnection,
+    partner: &PartnerId,
+    (from, to): (Micros, Micros),
+    trial_ends_at: Option<Micros>,
+) -> anyhow::Result<MonthLedger> {
     let rows = sqlx::query(
-        "select plan_id, plan_version, meter, cast(sum(units) as bigint), cast(sum(waived_units) as bigint) from usage_cell \
-         where partner_id = $1 and cell_start >= $2 and cell_start < $3 \
-         group by plan_id, plan_version, meter order by plan_id, plan_version, meter",
+        "select plan_id, plan_version, meter, replica_id, epoch, cast(max(last_sequence) as bigint), \
+         cast(sum(case when cell_start < $4 then 0 else units end) as bigint), \
+         cast(sum(case when cell_start < $4 then 0 else waived_units end) as bigint), \
+         cast(sum(case when cell_start < $4 then units + waived_units else 0 end) as bigint) \
+         from usage_cell where partner_id = $1 and cell_start >= $2 and cell_start < $3 \
+         group by plan_id, plan_version, meter, replica_id, epoch",
     )
     .bind(partner.as_str())
     .bind(from.0)
     .bind(to.0)
+    .bind(trial_ends_at.map_or(i64::MIN, |end| end.0))
     .fetch_all(connection)
     .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Used {
-                plan: row.try_get::<String, _>(0)?.into(),
-                plan_version: row.try_get(1)?,
-                meter: meter(row, 2)?,
-                counted: Counted { units: units(row, 3)?, waived: units(row, 4)? },
-            })
-        })
-        .collect()
+    let mut ledger = MonthLedger::default();
+    for row in &rows {
+        let plan: PlanVersion = (row.try_get::<String, _>(0)?.into(), row.try_get(1)?);
+        let of = ledger.usage.entry(plan).or_default().entry(meter(row, 2)?).or_default();
+        let journal: (ReplicaId, i64) = (row.try_get::<String, _>(3)?.into(), row.try_get(4)?);
+        let last = ledger.positions.entry(journal).or_default();
+        *last = (*last).max(units(row, 5)?);
+        let sum = |sum: u64, more: u64| sum.checked_add(more).context("a month has more units than can be counted");
+        of.rated = sum(of.rated, units(row, 6)?)?;
+        of.waived = sum(of.waived, units(row, 7)?)?;
+        of.trial = sum(of.trial, units(row, 8)?)?;
+    }
+    Ok(ledger)
+}
+
+/// Cells of a partner that were shipped behind their replica's watermark: when they begin, and the last record of each journal
+/// in them.
+pub async fn late_cells(
+    connection: &mut AnyConnection,
+    partner: &PartnerId,
+    before: Micros,
+) -> anyhow::Result<Vec<(Micros, (ReplicaId, i64), u64)>> {
+    let rows = sqlx::query(
+        "select usage_late.cell_start, usage_cell.replica_id, usage_cell.epoch, cast(max(usage_cell.last_sequence) as bigint) \
+         from usage_late join usage_cell on usage_cell.partner_id = usage_late.partner_id and usage_cell.cell_start = usage_late.cell_start \
+         where usage_late.partner_id = $1 and usage_late.cell_start < $2 \
+         group by usage_late.cell_start, usage_cell.replica_id, usage_cell.epoch",
+    )
+    .bind(partner.as_str())
+    .bind(before.0)
+    .fetch_all(connection)
+    .await?;
+    let cell = |row: &AnyRow| {
+        let journal = (row.try_get::<String, _>(1)?.into(), row.try_get(2)?);
+        Ok((Micros(row.try_get(0)?), journal, units(row, 3)?))
+    };
+    rows.iter().map(cell).collect()
+}
+
+/// The calendars of all partners, or of one.
+pub async fn calendars(
+    connection: &mut AnyConnection,
+    partner: Option<&PartnerId>,
+) -> anyhow::Result<HashMap<PartnerId, Calendar>> {
+    let rows = sqlx::query(
+        "select partner_id, first_period, timezone from partner_timezone where $1 = '' or partner_id = $1 order by partner_id, first_period",
+    )
+    .bind(partner.map_or("", |partner| partner.as_str()))
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut zones: HashMap<PartnerId, Vec<(Period, String)>> = HashMap::new();
+    for row in &rows {
+        let first: String = row.try_get(1)?;
+        let first = first.parse().map_err(|wrong: String| anyhow::anyhow!(wrong))?;
+        zones.entry(row.try_get::<String, _>(0)?.into()).or_default().push((first, row.try_get(2)?));
+    }
+    let rows = sqlx::query(
+        "select partner_id, plan_id, plan_version, starts_at, ends_at, trial_ends_at from subscription \
+         where $1 = '' or partner_id = $1 order by partner_id, starts_at, id",
+    )
+    .bind(partner.map_or("", |partner| partner.as_str()))
+    .fetch_all(connection)
+    .await?;
+    let mut subscriptions: HashMap<PartnerId, (Vec<Subscribed>, Option<Micros>)> = HashMap::new();
+    for row in &rows {
+        let (list, trial) = subscriptions.entry(row.try_get::<String, _>(0)?.into()).or_default();
+        if list.is_empty() {
+            *trial = row.try_get::<Option<i64>, _>(5)?.map(Micros);
+        }
+        list.push(Subscribed {
+            plan: (row.try_get::<String, _>(1)?.into(), row.try_get(2)?),
+            from: Micros(row.try_get(3)?),
+            to: row.try_get::<Option<i64>, _>(4)?.map(Micros),
+        });
+    }
+    let calendar = |(partner, zones)| {
+        let (list, trial) = subscriptions.remove(&partner).unwrap_or_default();
+        Ok((partner, Calendar::new(zones, list, trial)?))
+    };
+    zones.into_iter().map(calendar).collect()
+}
+
+/// The calendar of a partner.
+pub async fn calendar(connection: &mut AnyConnection, partner: &PartnerId) -> anyhow::Result<Calendar> {
+    let mut calendars = calendars(connection, Some(partner)).await?;
+    calendars.remove(partner).with_context(|| format!("the partner {partner} has no time zone"))
+}
+
+/// Every published plan version.
+pub async fn plans_by_version(connection: &mut AnyConnection) -> anyhow::Result<Plans> {
+    let plans = plans(connection).await?.into_iter();
+    Ok(plans.map(|published| ((published.plan.id.clone(), published.plan.version), Arc::new(published.plan))).collect())
 }
 
 /// Units of one key under one plan version.
@@ -110,15 +203,22 @@ pub struct UsedByKey {
     pub plan_version: i64,
     /// What was counted.
     pub meter: Meter,
-    /// How much.
-    pub units: u64,
+    /// How much,
+    pub rated: u64,
+    /// and how much in the free trial.
+    pub trial: u64,
 }
 
 /// What every key used between two instants that lie on the edges of cells.
 pub async fn usage_by_key(connection: &mut AnyConnection, from: Micros, to: Micros) -> anyhow::Result<Vec<UsedByKey>> {
     let rows = sqlx::query(
-        "select partner_id, key_id, plan_id, plan_version, meter, cast(sum(units) as bigint) from usage_cell \
-         where cell_start >= $1 and cell_start < $2 group by partner_id, key_id, plan_id, plan_version, meter",
+        "select usage_cell.partner_id, key_id, plan_id, plan_version, meter, \
+         cast(sum(case when cell_start < coalesce(trial.ends_at, 0) then 0 else units end) as bigint), \
+         cast(sum(case when cell_start < coalesce(trial.ends_at, 0) then units else 0 end) as bigint) \
+         from usage_cell left join \
+         (select partner_id, max(trial_ends_at) as ends_at from subscription group by partner_id) trial \
+         on trial.partner_id = usage_cell.partner_id \
+         where cell_start >= $1 and cell_start < $2 group by usage_cell.partner_id, key_id, plan_id, plan_version, meter",
     )
     .bind(from.0)
     .bind(to.0)
@@ -132,19 +232,9 @@ pub async fn usage_by_key(connection: &mut AnyConnection, from: Micros, to: Micr
                 plan: row.try_get::<String, _>(2)?.into(),
                 plan_version: row.try_get(3)?,
                 meter: meter(row, 4)?,
-                units: units(row, 5)?,
+                rated: units(row, 5)?,
+                trial: units(row, 6)?,
             })
         })
         .collect()
-}
-
-/// The partners that used anything between two instants.
-pub async fn partners_with_usage(connection: &mut AnyConnection, from: Micros, to: Micros) -> anyhow::Result<Vec<PartnerId>> {
-    let rows =
-        sqlx::query("select distinct partner_id from usage_cell where cell_start >= $1 and cell_start < $2 order by partner_id")
-            .bind(from.0)
-            .bind(to.0)
-            .fetch_all(connection)
-            .await?;
-    rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?.into())).collect()
 }

@@ -5,6 +5,7 @@
 
 mod context;
 mod control;
+mod credit_note;
 mod deadletter;
 mod demo;
 mod features;
@@ -12,6 +13,7 @@ mod ingest;
 mod invoice;
 mod key;
 mod migrate;
+mod operator;
 mod output;
 mod partner;
 mod plan;
@@ -74,9 +76,15 @@ enum Command {
     /// What was used.
     #[command(subcommand)]
     Usage(usage::Usage),
-    /// What it costs.
+    /// What it costs: preview, close, show.
     #[command(subcommand)]
     Invoice(invoice::Invoice),
+    /// What an invoice had too much.
+    #[command(subcommand)]
+    CreditNote(credit_note::CreditNote),
+    /// Who runs the house.
+    #[command(subcommand)]
+    Operator(operator::Operator),
     /// Print the partner schema.
     Schema(schema::Schema),
 }
@@ -122,6 +130,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             Command::Key(command) => command.run(context).await,
             Command::Usage(command) => command.run(context).await,
             Command::Invoice(command) => command.run(context).await,
+            Command::CreditNote(command) => command.run(context).await,
+            Command::Operator(command) => command.run(context).await,
             Command::Schema(command) => command.run(),
         }
     })

@@ -117,11 +117,34 @@ fn limits(plan: &Terms) -> String {
 }
 
 fn charges(plan: &Terms) -> String {
-    let charge = |charge: &plan::Charge| {
-        let included = if charge.included > 0 { format!(" past {}", charge.included) } else { String::new() };
-        format!("{} {}{included}", charge.meter, charge.unit_price)
+    let mut charges = Vec::new();
+    charges.extend(plan.base_fee.map(|fee| {
+        let due = if fee.due == plan::Due::Advance { "in advance" } else { "in arrears" };
+        format!("{} a month {due}", fee.amount)
+    }));
+    charges.extend(plan.charges.iter().map(charge));
+    charges.extend(plan.discount_percent.map(|percent| format!("less {percent} %")));
+    charges.extend(plan.minimum.map(|minimum| format!("at least {minimum}")));
+    charges.extend(plan.trial_days.map(|days| format!("{days} days free at first")));
+    charges.join(", ")
+}
+
+fn charge(charge: &plan::Charge) -> String {
+    let tiers = |tiers: &plan::Tiers| {
+        let tier = |(_, to, price): (u64, Option<u64>, rust_decimal::Decimal)| match to {
+            Some(to) => format!("{price} to {to}"),
+            None => format!("then {price}"),
+        };
+        tiers.iter().map(tier).collect::<Vec<_>>().join(" ")
     };
-    plan.charges.iter().map(charge).collect::<Vec<_>>().join(", ")
+    let price = match &charge.model {
+        plan::Model::PerUnit(price) => price.to_string(),
+        plan::Model::Graduated(of) => format!("graduated {}", tiers(of)),
+        plan::Model::Volume(of) => format!("volume {}", tiers(of)),
+        plan::Model::Package { units, price } => format!("{price} per {units}"),
+    };
+    let included = if charge.included > 0 { format!(" past {}", charge.included) } else { String::new() };
+    format!("{} {price}{included}", charge.meter)
 }
 
 fn whole(published: &Published) -> serde_json::Value {

@@ -6,8 +6,8 @@ use serde_json::json;
 use super::context::Context;
 use super::invoice::{Selection, selected};
 use super::output::{self, Format};
-use crate::billing::preview;
-use crate::metering::Counted;
+use crate::billing::rating::MeterUse;
+use crate::billing::{preview, store};
 
 #[derive(Subcommand)]
 pub(super) enum Usage {
@@ -27,19 +27,22 @@ impl Usage {
         context.ship().await?;
         let (db, now) = context.db().await?;
         let mut connection = db.read().await?;
+        let plans = store::plans_by_version(&mut connection).await?;
         let mut rows = Vec::new();
-        for (partner, period) in selected(&mut connection, &selection, now).await? {
-            let (usage, _) = preview::usage(&mut connection, &partner, period).await?;
-            for ((plan, version), meters) in usage {
-                for (meter, Counted { units, waived }) in meters {
+        for partner in selected(&mut connection, selection.partner.as_deref(), now).await? {
+            let computed = preview::computed(&mut connection, &plans, &partner, selection.period, now).await?;
+            let period = computed.month.period;
+            for ((plan, version), meters) in computed.usage.get(&period).into_iter().flatten() {
+                for (meter, MeterUse { rated, waived, trial }) in meters {
                     rows.push((
                         partner.id.to_string(),
                         partner.name.clone(),
                         period.to_string(),
                         format!("{plan}@{version}"),
-                        meter,
-                        units,
-                        waived,
+                        *meter,
+                        *rated,
+                        *waived,
+                        *trial,
                     ));
                 }
             }
@@ -47,15 +50,16 @@ impl Usage {
         if format == Format::Json {
             let rows: Vec<_> = rows
                 .into_iter()
-                .map(|(partner, name, period, plan, meter, units, waived)| {
-                    json!({ "partner": partner, "partnerName": name, "period": period, "plan": plan, "meter": meter, "units": units, "waivedUnits": waived })
+                .map(|(partner, name, period, plan, meter, units, waived, trial)| {
+                    json!({ "partner": partner, "partnerName": name, "period": period, "plan": plan, "meter": meter, "units": units, "waivedUnits": waived, "trialUnits": trial })
                 })
                 .collect();
             return output::json(&rows);
         }
-        let rows = rows.into_iter().map(|(partner, name, period, plan, meter, units, waived)| {
-            vec![partner, name, period, plan, meter.to_string(), units.to_string(), waived.to_string()]
+        let rows = rows.into_iter().map(|(partner, name, period, plan, meter, units, waived, trial)| {
+            vec![partner, name, period, plan, meter.to_string(), units.to_string(), waived.to_string(), trial.to_string()]
         });
-        output::table(&["partner", "name", "period", "plan", "meter", "units", "waived"], &["units", "waived"], rows)
+        let columns = ["partner", "name", "period", "plan", "meter", "units", "waived", "trial"];
+        output::table(&columns, &["units", "waived", "trial"], rows)
     }
 }

@@ -45,6 +45,14 @@ impl Dialect {
         }
     }
 
+    /// Reads that belong together, and writes.
+    pub(super) fn begin_write_snapshot(self) -> &'static str {
+        match self {
+            Self::Sqlite => "begin immediate",
+            Self::Postgres => "begin isolation level repeatable read",
+        }
+    }
+
     /// Microseconds since the epoch by the database's clock.
     pub(super) fn now(self) -> &'static str {
         match self {

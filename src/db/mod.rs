@@ -124,6 +124,12 @@ impl Db {
         self.pool.begin_with(self.dialect.begin_write()).await.context("the database cannot be written to")
     }
 
+    /// A transaction for writing in which every statement sees the same instant; rolled back when dropped.
+    pub async fn begin_snapshot(&self) -> anyhow::Result<Transaction<'static, Any>> {
+        let begun = self.pool.begin_with(self.dialect.begin_write_snapshot()).await;
+        begun.context("the database cannot be written to")
+    }
+
     /// The database's time.
     pub async fn now(&self) -> anyhow::Result<Micros> {
         within(ANSWER_TIMEOUT, async {

@@ -2,6 +2,7 @@
 //! memory.
 
 pub mod admin;
+mod details;
 pub mod key;
 pub mod key_store;
 mod last_used;
@@ -10,6 +11,7 @@ pub mod store;
 pub mod terms;
 
 pub use crate::feature::Scope;
+pub use details::{Details, plain};
 pub use last_used::LastUsed;
 pub use picture::{Account, Credential, Directory, Picture, ProducerCredential};
 pub use store::Partner;

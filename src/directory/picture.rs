@@ -17,6 +17,7 @@ use super::key::SecretHash;
 use super::key_store::{self, ApiKey};
 use super::store::{self, Partner};
 use super::terms::{KeyBudget, KeyTerms};
+use crate::billing::calendar::Calendar;
 use crate::billing::plan::{Plan, Rate};
 use crate::billing::store as plans;
 use crate::clock::{Clock, Micros};
@@ -30,6 +31,8 @@ use crate::metering::{Mode, Product, Terms};
 pub struct Account {
     /// Who.
     pub partner: Partner,
+    /// Its billing months, and what it was subscribed to in them.
+    pub calendar: Arc<Calendar>,
     /// None between subscriptions: then nothing is sold to it.
     pub plan: Option<Arc<Plan>>,
 }
@@ -119,17 +122,15 @@ impl Picture {
         let version = store::version(&mut connection).await?;
         // Behind the snapshot: whatever it holds has begun. Subscriptions begin by the database's clock or by ours.
         let now = db.now().await?.max(clock.now());
-        let published = plans::plans(&mut connection).await?;
-        let plans: HashMap<_, _> =
-            published.into_iter().map(|p| ((p.plan.id.clone(), p.plan.version), Arc::new(p.plan))).collect();
-        let accounts: HashMap<_, _> = store::partners(&mut connection, now)
-            .await?
-            .into_iter()
-            .map(|partner| {
-                let plan = partner.plan.as_ref().and_then(|on| plans.get(on).cloned());
-                (partner.id.clone(), Arc::new(Account { partner, plan }))
-            })
-            .collect();
+        let plans = plans::plans_by_version(&mut connection).await?;
+        let mut calendars = plans::calendars(&mut connection, None).await?;
+        let mut accounts = HashMap::new();
+        for partner in store::partners(&mut connection, now).await? {
+            let plan = partner.plan.as_ref().and_then(|on| plans.get(on).cloned());
+            let calendar = calendars.remove(&partner.id);
+            let calendar = Arc::new(calendar.with_context(|| format!("the partner {} has no time zone", partner.id))?);
+            accounts.insert(partner.id.clone(), Arc::new(Account { partner, calendar, plan }));
+        }
         let mut keys = HashMap::new();
         for key in key_store::api_keys(&mut connection).await? {
             let account = accounts.get(&key.partner).with_context(|| format!("the key {} has no partner", key.id))?.clone();

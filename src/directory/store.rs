@@ -4,8 +4,8 @@ use anyhow::Context;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
-use super::Scope;
 use super::key::SecretHash;
+use super::{Details, Scope};
 use crate::clock::Micros;
 use crate::event::producer::Producer;
 use crate::ids::{KeyId, PartnerId, PlanId, SubscriptionId};
@@ -17,8 +17,10 @@ pub struct Partner {
     pub id: PartnerId,
     /// As the operator named it; unique.
     pub name: String,
-    /// IANA name; its billing months are calendar months there.
+    /// IANA name; its billing months are calendar months there, from the next that has not begun.
     pub timezone: String,
+    /// As invoices print it, and how it is taxed.
+    pub details: Details,
     /// Which rows it may see.
     pub scope: Scope,
     /// It gets no answers.
@@ -43,7 +45,7 @@ pub struct ProducerKey {
 }
 
 const PARTNER: &str = "select partner.id, partner.name, partner.timezone, partner.scope, partner.suspended, partner.created_at, \
-     subscription.plan_id, subscription.plan_version \
+     subscription.plan_id, subscription.plan_version, partner.billing \
      from partner left join subscription on subscription.partner_id = partner.id \
      and subscription.starts_at <= $1 and (subscription.ends_at is null or subscription.ends_at > $1)";
 
@@ -51,10 +53,12 @@ fn partner(row: &AnyRow) -> anyhow::Result<Partner> {
     let scope: String = row.try_get(3)?;
     let plan: Option<String> = row.try_get(6)?;
     let version: Option<i64> = row.try_get(7)?;
+    let details: String = row.try_get(8)?;
     Ok(Partner {
         id: row.try_get::<String, _>(0)?.into(),
         name: row.try_get(1)?,
         timezone: row.try_get(2)?,
+        details: serde_json::from_str(&details).context("a partner's billing details cannot be read")?,
         scope: serde_json::from_str(&scope).context("a partner's scope cannot be read")?,
         suspended: row.try_get::<i64, _>(4)? != 0,
         created_at: Micros(row.try_get(5)?),
@@ -83,10 +87,10 @@ fn const_str(select: &'static str, rest: &'static str) -> sqlx::AssertSqlSafe<St
     sqlx::AssertSqlSafe(format!("{select}{rest}"))
 }
 
-/// Stores a partner. False when its name is taken.
+/// Stores a partner, whose months are those of its time zone from the first on. False when its name is taken.
 pub async fn insert_partner(connection: &mut AnyConnection, partner: &Partner) -> anyhow::Result<bool> {
     let inserted = sqlx::query(
-        "insert into partner (id, name, timezone, scope, suspended, created_at) values ($1, $2, $3, $4, $5, $6) \
+        "insert into partner (id, name, timezone, scope, suspended, created_at, billing) values ($1, $2, $3, $4, $5, $6, $7) \
          on conflict (name) do nothing",
     )
     .bind(partner.id.as_str())
@@ -95,9 +99,54 @@ pub async fn insert_partner(connection: &mut AnyConnection, partner: &Partner) -
     .bind(serde_json::to_string(&partner.scope)?)
     .bind(i64::from(partner.suspended))
     .bind(partner.created_at.0)
-    .execute(connection)
+    .bind(serde_json::to_string(&partner.details)?)
+    .execute(&mut *connection)
     .await?;
-    Ok(inserted.rows_affected() == 1)
+    if inserted.rows_affected() != 1 {
+        return Ok(false);
+    }
+    set_timezone_from(connection, &partner.id, "0001-01", &partner.timezone).await?;
+    Ok(true)
+}
+
+/// Changes the details that invoices print.
+pub async fn set_details(connection: &mut AnyConnection, id: &PartnerId, details: &Details) -> anyhow::Result<()> {
+    sqlx::query("update partner set billing = $1 where id = $2")
+        .bind(serde_json::to_string(details)?)
+        .bind(id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// From a month on, written as `2026-12`, a partner's months are those of a time zone.
+pub async fn set_timezone_from(
+    connection: &mut AnyConnection,
+    id: &PartnerId,
+    first_period: &str,
+    timezone: &str,
+) -> anyhow::Result<()> {
+    sqlx::query(
+        "insert into partner_timezone (partner_id, first_period, timezone) values ($1, $2, $3) \
+         on conflict (partner_id, first_period) do update set timezone = excluded.timezone",
+    )
+    .bind(id.as_str())
+    .bind(first_period)
+    .bind(timezone)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("update partner set timezone = $1 where id = $2").bind(timezone).bind(id.as_str()).execute(connection).await?;
+    Ok(())
+}
+
+/// Ends what a partner is subscribed to.
+pub async fn end_subscription(connection: &mut AnyConnection, partner: &PartnerId, now: Micros) -> anyhow::Result<()> {
+    sqlx::query("update subscription set ends_at = $1 where partner_id = $2 and (ends_at is null or ends_at > $1)")
+        .bind(now.0)
+        .bind(partner.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Suspends or resumes a partner. False for an unknown one.
@@ -117,15 +166,19 @@ pub async fn insert_subscription(
     partner: &PartnerId,
     plan: (&PlanId, i64),
     now: Micros,
+    trial_ends_at: Option<Micros>,
 ) -> anyhow::Result<()> {
-    sqlx::query("insert into subscription (id, partner_id, plan_id, plan_version, starts_at) values ($1, $2, $3, $4, $5)")
-        .bind(id.as_str())
-        .bind(partner.as_str())
-        .bind(plan.0.as_str())
-        .bind(plan.1)
-        .bind(now.0)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "insert into subscription (id, partner_id, plan_id, plan_version, starts_at, trial_ends_at) values ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(id.as_str())
+    .bind(partner.as_str())
+    .bind(plan.0.as_str())
+    .bind(plan.1)
+    .bind(now.0)
+    .bind(trial_ends_at.map(|end| end.0))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

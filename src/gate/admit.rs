@@ -78,7 +78,8 @@ impl Caller {
     fn ask(&self, units: Tally) -> Ask<'_> {
         let Self { credential, plan, now, .. } = self;
         Ask {
-            partner: &credential.account.partner,
+            partner: &credential.account.partner.id,
+            calendar: &credential.account.calendar,
             key: &credential.id,
             key_quota: credential.quota_units(),
             plan,

@@ -124,12 +124,17 @@ mod tests {
     use rand::SeedableRng;
 
     use super::*;
+    use crate::billing::calendar::Calendar;
     use crate::directory::key::{NewKey, another, generate};
     use crate::directory::terms::network;
     use crate::directory::{Account, Partner, Scope};
     use crate::metering::Mode;
 
     const NOW: Micros = Micros(1_800_000_000_000_000);
+
+    fn calendar() -> Arc<Calendar> {
+        Arc::new(Calendar::new([], vec![], None).unwrap())
+    }
 
     /// A key with a secret that ended, one that will, and one that goes on; its partner is between subscriptions, which is
     /// looked at last.
@@ -141,6 +146,7 @@ mod tests {
             id: "pt".into(),
             name: "P".into(),
             timezone: "UTC".into(),
+            details: Default::default(),
             scope: Scope::default(),
             suspended: false,
             created_at: NOW,
@@ -157,7 +163,7 @@ mod tests {
             suspended: false,
             expires_at: None,
             revoked: false,
-            account: Arc::new(Account { partner, plan: None }),
+            account: Arc::new(Account { partner, calendar: calendar(), plan: None }),
             used: Arc::new(AtomicI64::new(0)),
         };
         (credential, [first, second, third])
@@ -199,7 +205,7 @@ mod tests {
             |credential| {
                 let mut partner = credential.account.partner.clone();
                 partner.suspended = true;
-                credential.account = Arc::new(Account { partner, plan: None });
+                credential.account = Arc::new(Account { partner, calendar: calendar(), plan: None });
             },
             Code::Forbidden,
             "Your access is suspended. Ask your provider.",

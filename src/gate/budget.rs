@@ -8,18 +8,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use parking_lot::{Mutex, RwLock};
-use rust_decimal::Decimal;
 
+use crate::billing::calendar::{Calendar, PlanVersion};
+use crate::billing::document::Days;
 use crate::billing::plan::{Overage, Plan};
-use crate::billing::{Period, rating, store as ledger};
+use crate::billing::store::UsedByKey;
+use crate::billing::{rating, store as ledger};
 use crate::clock::Micros;
 use crate::db::Db;
-use crate::directory::{Partner, store as directory};
 use crate::error::{Code, Refusal};
 use crate::ids::{KeyId, PartnerId};
-use crate::metering::{Counted, Meter, Tally};
+use crate::metering::{Meter, Tally};
+use crate::money::Money;
 
 /// Units and answers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,12 +31,21 @@ struct Used {
 
 /// What one partner used in the current month of its time zone.
 struct Book {
-    zone: TimeZone,
     bounds: (Micros, Micros),
     /// By plan version: the month may have seen several.
-    lines: Vec<(Arc<Plan>, Used)>,
+    lines: Vec<(Arc<Plan>, Line)>,
     reserved: Used,
     keys: HashMap<KeyId, KeyUse>,
+    /// The days of the month by plan version, and the calendar that they were counted in.
+    days: Option<(Arc<Calendar>, BTreeMap<PlanVersion, Days>)>,
+}
+
+/// What was used under a plan version.
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    rated: Used,
+    /// In the free trial: it counts for quotas, and costs nothing.
+    trial: Used,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,7 +63,9 @@ pub struct Budgets {
 /// What is asked for, by whom.
 pub struct Ask<'a> {
     /// Who pays.
-    pub partner: &'a Partner,
+    pub partner: &'a PartnerId,
+    /// Its months.
+    pub calendar: &'a Arc<Calendar>,
     /// With which key.
     pub key: &'a KeyId,
     /// The key's own units a month.
@@ -73,6 +85,7 @@ pub struct Reservation {
     key: KeyId,
     units: Tally,
     period_end: Micros,
+    in_trial: bool,
     settled: bool,
 }
 
@@ -93,27 +106,22 @@ impl Budgets {
     /// What every partner used so far, as the ledger has it.
     pub async fn open(db: &Db, now: Micros) -> anyhow::Result<Self> {
         let mut connection = db.snapshot().await?;
-        let plans: HashMap<_, _> = ledger::plans(&mut connection)
-            .await?
-            .into_iter()
-            .map(|published| ((published.plan.id.clone(), published.plan.version), Arc::new(published.plan)))
-            .collect();
-        let mut by_zone: BTreeMap<String, Vec<Partner>> = BTreeMap::new();
-        for partner in directory::partners(&mut connection, now).await? {
-            by_zone.entry(partner.timezone.clone()).or_default().push(partner);
+        let plans = ledger::plans_by_version(&mut connection).await?;
+        // Partners whose month has the same edges are asked for at once.
+        let mut by_month: BTreeMap<(Micros, Micros), HashMap<PartnerId, Book>> = BTreeMap::new();
+        for (partner, calendar) in ledger::calendars(&mut connection, None).await? {
+            let bounds = month(&calendar, now);
+            by_month.entry(bounds).or_default().insert(partner, Book::new(bounds));
         }
         let mut books = HashMap::new();
-        for (name, partners) in by_zone {
-            let (zone, bounds) = month(&name, now);
-            for partner in &partners {
-                books.insert(partner.id.clone(), Book::new(zone.clone(), bounds));
-            }
+        for (bounds, mut of_month) in by_month {
             for used in ledger::usage_by_key(&mut connection, bounds.0, bounds.1).await? {
-                let plan = plans.get(&(used.plan, used.plan_version));
-                if let (Some(book), Some(plan)) = (books.get_mut(&used.partner).filter(|book| book.zone == zone), plan) {
-                    book.add_from_ledger(plan, used.key, used.meter, used.units);
+                let plan = plans.get(&(used.plan.clone(), used.plan_version));
+                if let (Some(book), Some(plan)) = (of_month.get_mut(&used.partner), plan) {
+                    book.add_from_ledger(plan, &used);
                 }
             }
+            books.extend(of_month);
         }
         let books = books.into_iter().map(|(partner, book)| (partner, Arc::new(Mutex::new(book)))).collect();
         Ok(Self { books: RwLock::new(books) })
@@ -121,9 +129,9 @@ impl Budgets {
 
     /// Holds back what a request may use, or refuses.
     pub fn reserve(&self, ask: Ask<'_>) -> Result<Reservation, Refusal> {
-        let shared = self.book(ask.partner, ask.now);
+        let shared = self.book(&ask);
         let mut book = shared.lock();
-        book.turn(ask.now);
+        book.turn(&ask);
         book.check_quota(&ask)?;
         book.check_key_quota(&ask)?;
         book.check_spend(&ask)?;
@@ -131,7 +139,8 @@ impl Budgets {
         let period_end = book.bounds.1;
         drop(book);
         let (plan, key) = (ask.plan.clone(), ask.key.clone());
-        Ok(Reservation { book: shared, plan, key, units: ask.units, period_end, settled: false })
+        let in_trial = ask.in_trial();
+        Ok(Reservation { book: shared, plan, key, units: ask.units, period_end, in_trial, settled: false })
     }
 
     /// How the quotas of a plan and of a key stand.
@@ -139,9 +148,9 @@ impl Budgets {
         if ask.plan.quota.is_none() && ask.key_quota.is_none() {
             return (None, None);
         }
-        let shared = self.book(ask.partner, ask.now);
+        let shared = self.book(ask);
         let mut book = shared.lock();
-        book.turn(ask.now);
+        book.turn(ask);
         let (period, ends_in) = (book.bounds.1.since(book.bounds.0), book.bounds.1.since(ask.now));
         let standing = |units: u64, taken: u64| QuotaStanding { units, left: units.saturating_sub(taken), period, ends_in };
         let partner = ask.plan.quota.map(|quota| standing(quota.units, book.units()));
@@ -149,60 +158,62 @@ impl Budgets {
         (partner, key)
     }
 
-    fn book(&self, partner: &Partner, now: Micros) -> Arc<Mutex<Book>> {
-        if let Some(book) = self.books.read().get(&partner.id) {
+    fn book(&self, ask: &Ask<'_>) -> Arc<Mutex<Book>> {
+        if let Some(book) = self.books.read().get(ask.partner) {
             return book.clone();
         }
-        let (zone, bounds) = month(&partner.timezone, now);
-        let fresh = || Arc::new(Mutex::new(Book::new(zone, bounds)));
-        self.books.write().entry(partner.id.clone()).or_insert_with(fresh).clone()
+        let fresh = || Arc::new(Mutex::new(Book::new(month(ask.calendar, ask.now))));
+        self.books.write().entry(ask.partner.clone()).or_insert_with(fresh).clone()
     }
 }
 
-fn month(zone: &str, now: Micros) -> (TimeZone, (Micros, Micros)) {
-    let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
+impl Ask<'_> {
+    fn in_trial(&self) -> bool {
+        self.calendar.trial_ends_at.is_some_and(|end| self.now < end)
+    }
+}
+
+fn month(calendar: &Calendar, now: Micros) -> (Micros, Micros) {
     // Only past the year 9998 is there no next month: then the last one does not end.
-    let bounds = Period::containing(now, &zone).bounds(&zone).unwrap_or((now, Micros(i64::MAX)));
-    (zone, bounds)
+    calendar.month_of(now).map_or((now, Micros(i64::MAX)), |month| (month.from, month.to))
 }
 
 impl Book {
-    fn new(zone: TimeZone, bounds: (Micros, Micros)) -> Self {
-        Self { zone, bounds, lines: Vec::new(), reserved: Used::default(), keys: HashMap::new() }
+    fn new(bounds: (Micros, Micros)) -> Self {
+        Self { bounds, lines: Vec::new(), reserved: Used::default(), keys: HashMap::new(), days: None }
     }
 
-    fn add_from_ledger(&mut self, plan: &Arc<Plan>, key: KeyId, meter: Meter, units: u64) {
-        let used = self.line(plan);
-        match meter.product() {
-            Some(product) => {
-                used.units.add(product, units);
-                self.keys.entry(key).or_default().used += units;
+    fn add_from_ledger(&mut self, plan: &Arc<Plan>, by_key: &UsedByKey) {
+        let line = self.line(plan);
+        for (used, units) in [(&mut line.rated, by_key.rated), (&mut line.trial, by_key.trial)] {
+            match by_key.meter.product() {
+                Some(product) => used.units.add(product, units),
+                None => used.answers += units,
             }
-            None => used.answers += units,
+        }
+        if by_key.meter.product().is_some() {
+            self.keys.entry(by_key.key.clone()).or_default().used += by_key.rated + by_key.trial;
         }
     }
 
-    fn line(&mut self, plan: &Arc<Plan>) -> &mut Used {
-        let same = |it: &(Arc<Plan>, Used)| it.0.id == plan.id && it.0.version == plan.version;
+    fn line(&mut self, plan: &Arc<Plan>) -> &mut Line {
+        let same = |it: &(Arc<Plan>, Line)| it.0.id == plan.id && it.0.version == plan.version;
         let place = self.lines.iter().position(same).unwrap_or_else(|| {
-            self.lines.push((plan.clone(), Used::default()));
+            self.lines.push((plan.clone(), Line::default()));
             self.lines.len() - 1
         });
         &mut self.lines[place].1
     }
 
-    /// Begins the month of `now`, when the last one is over.
-    fn turn(&mut self, now: Micros) {
-        if now >= self.bounds.1 {
-            self.bounds = Period::containing(now, &self.zone).bounds(&self.zone).unwrap_or((now, Micros(i64::MAX)));
-            self.lines.clear();
-            self.keys.clear();
-            self.reserved = Used::default();
+    /// Begins the month of `ask`, when the last one is over.
+    fn turn(&mut self, ask: &Ask<'_>) {
+        if ask.now >= self.bounds.1 {
+            *self = Self::new(month(ask.calendar, ask.now));
         }
     }
 
     fn units(&self) -> u64 {
-        let used = self.lines.iter().map(|(_, used)| used.units.total());
+        let used = self.lines.iter().map(|(_, line)| line.rated.units.total().saturating_add(line.trial.units.total()));
         used.fold(self.reserved.units.total(), u64::saturating_add)
     }
 
@@ -234,10 +245,11 @@ impl Book {
         Err(Refusal::new(Code::QuotaExceeded, message).retry_after(until.since(ask.now)))
     }
 
-    fn check_spend(&self, ask: &Ask<'_>) -> Result<(), Refusal> {
-        let Some(cap) = ask.plan.spend_cap else { return Ok(()) };
+    fn check_spend(&mut self, ask: &Ask<'_>) -> Result<(), Refusal> {
+        let Some(cap) = ask.plan.spend_cap.filter(|_| !ask.in_trial()) else { return Ok(()) };
+        self.count_days(ask);
         let (before, after) = (self.spend(ask.plan, None), self.spend(ask.plan, Some(ask.units)));
-        if after.is_some_and(|after| after <= cap || Some(after) == before) {
+        if after.is_some_and(|after| after.decimal() <= cap || Some(after) == before) {
             return Ok(());
         }
         let (currency, until) = (ask.plan.currency.code(), self.bounds.1);
@@ -247,15 +259,29 @@ impl Book {
         Err(Refusal::new(Code::SpendCapReached, message))
     }
 
-    /// What the month costs in the plan's currency, with what is held back and `more`; none when it cannot be counted.
-    fn spend(&self, plan: &Arc<Plan>, more: Option<Tally>) -> Option<Decimal> {
+    /// The days of each plan version, which decide how many units it includes; counted anew when the partner's plan changed.
+    fn count_days(&mut self, ask: &Ask<'_>) {
+        if self.days.as_ref().is_some_and(|(calendar, _)| Arc::ptr_eq(calendar, ask.calendar)) {
+            return;
+        }
+        let days = ask.calendar.month_of(ask.now).and_then(|month| ask.calendar.days(&month));
+        self.days = Some((ask.calendar.clone(), days.unwrap_or_default()));
+    }
+
+    fn days(&self, plan: &Plan) -> Days {
+        let days = self.days.as_ref().and_then(|(_, days)| days.get(&(plan.id.clone(), plan.version)));
+        days.copied().unwrap_or(Days { counted: 0, of: 1 })
+    }
+
+    /// What the month's usage costs in the plan's currency, with what is held back and `more`; none when it cannot be counted.
+    fn spend(&self, plan: &Arc<Plan>, more: Option<Tally>) -> Option<Money> {
         let is_current = |it: &Arc<Plan>| it.id == plan.id && it.version == plan.version;
-        let current = self.lines.iter().find(|(it, _)| is_current(it)).map(|(_, used)| *used).unwrap_or_default();
+        let current = self.lines.iter().find(|(it, _)| is_current(it)).map(|(_, line)| line.rated).unwrap_or_default();
         let mut others = self.lines.iter().filter(|(it, _)| !is_current(it) && it.currency == plan.currency);
-        let mut sum = others.try_fold(Decimal::ZERO, |sum, (plan, used)| sum.checked_add(cost(plan, &[*used])?))?;
+        let mut sum = others.try_fold(0_i64, |sum, (plan, line)| sum.checked_add(cost(plan, self.days(plan), &[line.rated])?))?;
         let more = more.map(|units| Used { units, answers: 1 }).unwrap_or_default();
-        sum = sum.checked_add(cost(plan, &[current, self.reserved, more])?)?;
-        Some(sum)
+        sum = sum.checked_add(cost(plan, self.days(plan), &[current, self.reserved, more])?)?;
+        Some(Money { minor: sum, currency: plan.currency })
     }
 
     fn hold(&mut self, key: &KeyId, units: Tally) {
@@ -275,19 +301,13 @@ impl Book {
     }
 }
 
-/// Rated as the invoice rates it, line by line.
-fn cost(plan: &Plan, parts: &[Used]) -> Option<Decimal> {
-    let mut units: BTreeMap<Meter, Counted> = BTreeMap::new();
-    for part in parts {
-        for (product, used) in part.units.iter() {
-            let sum = &mut units.entry(product.into()).or_default().units;
-            *sum = sum.checked_add(used)?;
-        }
-        let sum = &mut units.entry(Meter::Requests).or_default().units;
-        *sum = sum.checked_add(part.answers)?;
-    }
-    let total = rating::total(&rating::rate(plan, &units).ok()?, plan).ok()?;
-    Some(Decimal::new(total.minor, total.currency.exponent()))
+/// Rated as the invoice rates usage, line by line, in minor units.
+fn cost(plan: &Plan, days: Days, parts: &[Used]) -> Option<i64> {
+    let units = |meter: Meter| {
+        let of = |part: &Used| meter.product().map_or(part.answers, |product| part.units.of(product));
+        parts.iter().map(of).fold(0, u64::saturating_add)
+    };
+    rating::usage_total(plan, days, units)
 }
 
 impl Reservation {
@@ -299,7 +319,9 @@ impl Reservation {
             return;
         }
         book.let_go(&self.key, self.units);
-        let used = book.line(&self.plan);
+        let in_trial = self.in_trial;
+        let line = book.line(&self.plan);
+        let used = if in_trial { &mut line.trial } else { &mut line.rated };
         for (product, units) in billed.iter() {
             used.units.add(product, units);
         }

@@ -41,7 +41,7 @@ use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::error::{Code, Refusal};
 use crate::ids::RequestId;
-use crate::metering::{Journal, Mode, Tally};
+use crate::metering::{Admission, InFlight, Journal, Mode, Tally};
 use crate::operation::{Documents, Method, Ready};
 use crate::product::{Asker, Schema};
 use crate::segment::AppendError;
@@ -65,6 +65,8 @@ pub struct Gate {
     pub documents: Arc<Documents>,
     /// What runs.
     pub schema: Schema,
+    /// Who is admitted and not in the journal yet.
+    pub in_flight: Arc<InFlight>,
     /// Where usage becomes durable.
     pub journal: Arc<Journal>,
     /// Counters.
@@ -156,8 +158,9 @@ impl Gate {
             }
         };
         // The instant of admission: what was long in coming belongs to the month in which it is here.
-        caller.now = self.clock.now();
-        let (caller, now) = (&caller, caller.now);
+        let (now, admission) = self.in_flight.admit(&self.clock, came);
+        caller.now = now;
+        let caller = &caller;
         let refused = |refusal| self.refused(caller, &inside, refusal, None);
         let body = body.map_err(refused)?;
         entered.map_err(refused)?;
@@ -182,7 +185,7 @@ impl Gate {
         self.metrics.step(Step::Settle, step.elapsed());
 
         let step = Instant::now();
-        self.journal(request, caller, admitted, settled)
+        self.journal(request, caller, admission, admitted, settled)
             .await
             .map_err(|refusal| self.refused(caller, &inside, refusal, Some(requested)))?;
         self.metrics.step(Step::Journal, step.elapsed());
@@ -230,6 +233,7 @@ impl Gate {
         &self,
         request: &RequestId,
         caller: &Caller,
+        admission: Admission,
         admitted: Admitted,
         settled: settle::Settled,
     ) -> Result<(), Refusal> {
@@ -240,7 +244,7 @@ impl Gate {
             let what = "Usage cannot be recorded for now, so nothing is answered and nothing is billed. Try again.";
             Refusal::unavailable(what)
         };
-        let on_its_way = self.journal.append(record).await.map_err(withheld)?;
+        let on_its_way = self.journal.append_admitted(record, admission).await.map_err(withheld)?;
         // A client that goes away from here on drops this future; what is on its way is counted all the same.
         let billed = if caller.credential.mode == Mode::Live { settled.billed } else { Tally::default() };
         let entry = Entry { metrics: &self.metrics, reservation: admitted.reservation, billed };

@@ -4,6 +4,7 @@ pub mod control;
 pub mod server;
 
 mod events;
+mod exports;
 mod graphql;
 mod health;
 
@@ -46,6 +47,8 @@ pub fn partner(app: Arc<App>) -> Router {
 /// What operators reach.
 pub fn operator(app: Arc<App>) -> Router {
     let routes = Router::new()
+        .route("/exports/invoices", get(exports::invoices).fallback(only_read))
+        .route("/exports/revenue", get(exports::revenue).fallback(only_read))
         .route("/metrics", get(health::metrics))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -87,6 +90,11 @@ async fn not_found(State(app): State<Arc<App>>) -> Response<Body> {
 
 async fn other_method(State(app): State<Arc<App>>) -> Response<Body> {
     let refusal = Refusal::method_not_allowed("POST", "Only POST is taken here.");
+    answer::problem(&RequestId::new(app.clock.now(), &mut *app.gate.ids.lock()), &refusal)
+}
+
+async fn only_read(State(app): State<Arc<App>>) -> Response<Body> {
+    let refusal = Refusal::method_not_allowed("GET, HEAD", "Only GET is taken here.");
     answer::problem(&RequestId::new(app.clock.now(), &mut *app.gate.ids.lock()), &refusal)
 }
 

@@ -8,12 +8,14 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::in_flight::Admission;
 use super::record::UsageRecord;
 use crate::clock::{Clock, Micros};
 use crate::ids::ReplicaId;
 use crate::segment::{self, AppendError, Appender, Cursor, Encoder, Folder, OnItsWay, Options, Reader};
 
-const FIXED_BYTES: usize = 40;
+/// What lies in a frame before the record.
+pub(super) const FIXED_BYTES: usize = 40;
 
 /// What a segment's header says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,8 +42,14 @@ struct Chain {
     previous: [u8; 32],
 }
 
+/// A record on its way, and what keeps its admission in flight until it is durable.
+struct Entry {
+    record: UsageRecord,
+    _admission: Option<Admission>,
+}
+
 impl Encoder for Chain {
-    type Entry = UsageRecord;
+    type Entry = Entry;
     type Place = u64;
 
     fn header(&self) -> Vec<u8> {
@@ -51,38 +59,46 @@ impl Encoder for Chain {
         serde_json::to_vec(&header).unwrap_or_default()
     }
 
-    fn encode(&mut self, _now: Micros, record: &UsageRecord, body: &mut Vec<u8>) -> u64 {
+    fn encode(&mut self, _now: Micros, entry: &Entry, body: &mut Vec<u8>) -> u64 {
         let start = body.len();
         let sequence = self.next;
         body.extend_from_slice(&sequence.to_le_bytes());
         body.extend_from_slice(&self.previous);
         // Serializing plain structs into memory cannot fail.
-        drop(serde_json::to_writer(&mut *body, record));
+        drop(serde_json::to_writer(&mut *body, &entry.record));
         self.previous = Sha256::digest(&body[start..]).into();
         self.next += 1;
         sequence
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as text, two digits each.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &str) -> anyhow::Result<[u8; 32]> {
+/// A SHA-256 out of its text.
+pub(crate) fn unhex(text: &str) -> anyhow::Result<[u8; 32]> {
     let mut bytes = [0; 32];
     ensure!(text.len() == 64 && text.is_ascii(), "\"{text}\" is no SHA-256");
     for (place, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16)?;
+        *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).with_context(|| format!("\"{text}\" is no SHA-256"))?;
     }
     Ok(bytes)
 }
 
-/// A frame's sequence and record.
-pub fn parse_frame(body: &[u8]) -> anyhow::Result<(u64, UsageRecord)> {
+/// A frame's sequence, and its record's JSON.
+pub(super) fn split_frame(body: &[u8]) -> anyhow::Result<(u64, &[u8])> {
     ensure!(body.len() > FIXED_BYTES, "a journal record of {} bytes is too short", body.len());
     let mut sequence = [0; 8];
     sequence.copy_from_slice(&body[..8]);
-    Ok((u64::from_le_bytes(sequence), serde_json::from_slice(&body[FIXED_BYTES..])?))
+    Ok((u64::from_le_bytes(sequence), &body[FIXED_BYTES..]))
+}
+
+/// A frame's sequence and record.
+pub fn parse_frame(body: &[u8]) -> anyhow::Result<(u64, UsageRecord)> {
+    let (sequence, json) = split_frame(body)?;
+    Ok((sequence, serde_json::from_slice(json)?))
 }
 
 /// Where records become durable.
@@ -148,9 +164,15 @@ impl Journal {
         Ok(Self { folder, replica, epoch, appender })
     }
 
-    /// Hands a record over: it is on its way when this returns, and durable when the answer has been waited for.
+    /// Hands a record over: it is on its way when this returns, and durable when the answer has been waited for. Its admission
+    /// is in flight until then, whether anybody waits or not.
+    pub async fn append_admitted(&self, record: UsageRecord, admission: Admission) -> Result<OnItsWay<u64>, AppendError> {
+        self.appender.begin(vec![Entry { record, _admission: Some(admission) }]).await
+    }
+
+    /// The same for a record whose admission nobody keeps track of: for tests and benches.
     pub async fn append(&self, record: UsageRecord) -> Result<OnItsWay<u64>, AppendError> {
-        self.appender.begin(vec![record]).await
+        self.appender.begin(vec![Entry { record, _admission: None }]).await
     }
 
     /// Begins a new segment, so that those before it never change again; nothing happens when the current one is empty.
@@ -196,4 +218,50 @@ impl Journal {
 fn header_of(folder: &Folder, number: u64) -> anyhow::Result<Header> {
     let (bytes, _) = segment::header_of(folder, number)?;
     serde_json::from_slice(&bytes).with_context(|| format!("segment {number} in {} has an unknown header", folder.display()))
+}
+
+/// Journals for the tests of those who read them.
+#[cfg(test)]
+pub(super) mod testing {
+    use bytes::Bytes;
+
+    use super::super::record::{Mode, UsageRecord};
+    use super::*;
+    use crate::config::Durability;
+
+    /// The record `n` of a replica of a test: half an hour before or behind its neighbours, of three partners in turn, every tenth
+    /// one of mode test.
+    pub(crate) fn record(replica: &str, n: u64) -> UsageRecord {
+        UsageRecord {
+            v: 1,
+            request: format!("req_{n}_{replica}").into(),
+            at: Micros(1_793_000_000_000_000 + 1_800_000_000 * i64::try_from(n ^ 1).unwrap()),
+            partner: format!("pt_{}", n % 3).into(),
+            key: "key".into(),
+            mode: if n % 10 == 9 { Mode::Test } else { Mode::Live },
+            plan: "p".into(),
+            plan_version: 1,
+            units: [(super::super::Product::Inventory, n)].into(),
+            waived_units: Default::default(),
+        }
+    }
+
+    /// A journal in `folder` with an epoch for each of `starts`, each of so many records, in small segments.
+    pub(crate) async fn journal(folder: &std::path::Path, replica: &str, starts: &[u64]) {
+        let mut n = 0;
+        for (epoch, count) in (1..).zip(starts) {
+            let options = Options { segment_bytes: 4096, durability: Durability::Os };
+            let journal = Journal::open(folder, replica.into(), epoch, options, Clock::manual(Micros(0))).unwrap();
+            for _ in 0..*count {
+                journal.append(record(replica, n)).await.unwrap().durable().await.unwrap();
+                n += 1;
+            }
+        }
+    }
+
+    /// The bytes of a folder's segments, in order.
+    pub(crate) fn segments(folder: &std::path::Path) -> Vec<Bytes> {
+        let numbers = segment::list(folder).unwrap();
+        numbers.iter().map(|number| std::fs::read(folder.join(format!("{number:016}.seg"))).unwrap().into()).collect()
+    }
 }

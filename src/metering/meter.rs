@@ -87,12 +87,3 @@ impl fmt::Display for Meter {
         f.pad(self.as_str())
     }
 }
-
-/// What a meter counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// Units that are rated.
-    pub units: u64,
-    /// Units of what was staler than the plan promised: shown, never rated.
-    pub waived: u64,
-}

@@ -1,27 +1,25 @@
 //! Ships the journal to the ledger: rows and watermark in one transaction, so that each record is counted once, whatever
-//! crashes in between.
+//! crashes in between. Every second, idle or not, it promises in the ledger how far admissions are counted.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use tokio::sync::watch;
 
-use super::journal::{Header, Journal, parse_frame};
-use super::store::{self, Aggregate};
+use super::in_flight::InFlight;
+use super::journal::Journal;
+use super::shipping::{Position, Shipping};
+use super::store::Reported;
 use crate::clock::{Clock, Micros};
-use crate::db::{Db, within};
-use crate::segment::{Cursor, Item, Reader};
+use crate::db::Db;
+use crate::segment::Cursor;
 use crate::telemetry::Metrics;
 
-/// Records a transaction: bounds memory and how long the ledger's rows are locked.
-const RECORDS_MAX: u64 = 50_000;
-/// A transaction of so many records takes far less.
-const SHIP_TIMEOUT: Duration = Duration::from_secs(30);
 /// After a failure; doubles up to the last.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Promises come this often.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// How far the journal has been shipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,31 +28,42 @@ pub struct Shipped {
     pub to: Cursor,
     /// and so is all that was journaled before this instant.
     pub as_of: Micros,
+    /// What the ledger was last promised: all that was admitted before this instant is in it.
+    pub watermark: Micros,
+    /// When it was.
+    pub reported_at: Micros,
 }
 
 /// The one shipper of a journal.
 pub struct Shipper {
     journal: Arc<Journal>,
-    db: Db,
-    clock: Clock,
+    in_flight: Arc<InFlight>,
+    shipping: Shipping,
     every: Duration,
-    metrics: Arc<Metrics>,
     shipped: watch::Sender<Shipped>,
     now: watch::Receiver<u64>,
+    reported: Option<Instant>,
+    told: Option<Reported>,
 }
 
 impl Shipper {
     /// Ships at least `every` so often; at once when `now` changes.
     pub fn new(
         journal: Arc<Journal>,
+        in_flight: Arc<InFlight>,
         db: Db,
         clock: Clock,
         every: Duration,
         metrics: Arc<Metrics>,
         now: watch::Receiver<u64>,
     ) -> (Self, watch::Receiver<Shipped>) {
-        let (shipped, watched) = watch::channel(Shipped { to: Cursor { segment: 0, byte: 0 }, as_of: Micros(0) });
-        (Self { journal, db, clock, every, metrics, shipped, now }, watched)
+        let nothing = Micros(0);
+        let nowhere = Cursor { segment: 0, byte: 0 };
+        let (shipped, watched) =
+            watch::channel(Shipped { to: nowhere, as_of: nothing, watermark: nothing, reported_at: nothing });
+        let (replica, epoch) = (journal.replica().clone(), Some(journal.epoch()));
+        let shipping = Shipping { db, replica, epoch, clock, metrics };
+        (Self { journal, in_flight, shipping, every, shipped, now, reported: None, told: None }, watched)
     }
 
     /// Runs until `stop` says so, then ships what is left, if the ledger can be reached.
@@ -65,7 +74,7 @@ impl Shipper {
             match self.follow(&mut stop, &mut pause).await {
                 Ok(()) => return,
                 Err(error) => {
-                    self.metrics.ship_failures.inc();
+                    self.shipping.metrics.ship_failures.inc();
                     tracing::error!(
                         error = format!("{error:#}"),
                         "usage could not be shipped to the ledger; it is kept in the journal and tried again"
@@ -81,114 +90,62 @@ impl Shipper {
     }
 
     async fn follow(&mut self, stop: &mut watch::Receiver<bool>, pause: &mut Duration) -> anyhow::Result<()> {
-        let shipped =
-            within(SHIP_TIMEOUT, async { store::watermarks(&mut *self.db.read().await?, self.journal.replica()).await }).await?;
+        let shipped = self.shipping.watermarks().await?;
         let reader = self.journal.reader(|epoch| shipped.get(&epoch).copied().unwrap_or(0))?;
-        let mut round = Round { shipped, epoch: 0, aggregate: Aggregate::default(), reader: Some(reader) };
+        let mut position = Position::new(shipped, reader);
+        let mut asked = false;
         loop {
             // Looked at before the journal is: what was appended before a stop is shipped.
             let stopping = *stop.borrow_and_update();
+            asked |= self.now.has_changed().unwrap_or(false);
             self.now.borrow_and_update();
-            let (end, as_of) = (*self.journal.watch().borrow(), self.clock.now());
-            self.drain(&mut round).await?;
+            // The order counts: what is no longer in flight lies before the journal's end, which is read afterwards.
+            let complete_before = self.in_flight.complete_before(&self.shipping.clock);
+            let (end, as_of) = (*self.journal.watch().borrow(), self.shipping.clock.now());
+            position = self.shipping.drain(position).await?;
             *pause = PAUSE_MIN;
-            self.shipped.send_replace(Shipped { to: end, as_of });
+            let due = self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_EVERY);
+            if due || asked || stopping {
+                self.report(&position, complete_before).await?;
+                asked = false;
+            }
+            self.shipped.send_modify(|shipped| (shipped.to, shipped.as_of) = (end, as_of));
             if stopping {
                 return Ok(());
             }
             tokio::select! {
                 _ = stop.changed() => {}
-                _ = self.now.changed() => {}
-                () = tokio::time::sleep(self.every) => {}
+                Ok(()) = self.now.changed() => asked = true,
+                () = tokio::time::sleep(self.every.min(REPORT_EVERY)) => {}
             }
         }
     }
 
-    /// Reads to the journal's end and commits all of it.
-    async fn drain(&self, round: &mut Round) -> anyhow::Result<()> {
-        loop {
-            let mut reader = round.reader.take().context("the journal's reader was cancelled")?;
-            let (reader, read) = tokio::task::spawn_blocking(move || {
-                let read = reader.read();
-                (reader, read)
-            })
-            .await?;
-            round.reader = Some(reader);
-            let (items, at_end) = read?;
-            for item in items {
-                match item {
-                    Item::Segment(header) => {
-                        let header: Header =
-                            serde_json::from_slice(&header).context("a journal segment has an unknown header")?;
-                        if header.epoch != round.epoch {
-                            self.commit(round).await?;
-                            round.epoch = header.epoch;
-                        }
-                    }
-                    Item::Frame(body) => {
-                        let (sequence, record) = parse_frame(&body)?;
-                        if sequence > round.watermark() {
-                            if round.aggregate.records == 0 {
-                                let waited = self.clock.now().since(record.at);
-                                self.metrics.ship_lag_seconds.set(waited.as_secs_f64());
-                            }
-                            round.aggregate.add(sequence, &record);
-                        }
-                    }
-                }
-            }
-            if round.aggregate.records >= RECORDS_MAX || at_end.is_some() {
-                self.commit(round).await?;
-            }
-            if at_end.is_some() {
-                self.metrics.ship_lag_seconds.set(0.0);
-                return Ok(());
+    async fn report(&mut self, position: &Position, watermark: Micros) -> anyhow::Result<()> {
+        let reported = self.shipping.report(position, watermark).await?;
+        self.reported = Some(Instant::now());
+        if self.told != Some(reported) {
+            self.told = Some(reported);
+            let replica = self.journal.replica();
+            match reported {
+                Reported::Taken { retired: true } => tracing::warn!(
+                    replica.id = %replica,
+                    "this replica is retired: closes do not wait for it, and whatever it ships is billed late; \
+                     to serve on, stop it and start it with a new data_dir"
+                ),
+                Reported::Replaced => tracing::error!(
+                    replica.id = %replica,
+                    "another process has started with a copy of this data folder and reports in this one's place; \
+                     what this one ships is billed late: stop one of them"
+                ),
+                Reported::Taken { retired: false } | Reported::Elsewhere => {}
             }
         }
-    }
-
-    async fn commit(&self, round: &mut Round) -> anyhow::Result<()> {
-        if round.aggregate.records == 0 {
-            return Ok(());
+        if matches!(reported, Reported::Taken { .. }) {
+            let now = self.shipping.clock.now();
+            self.shipping.metrics.watermark_lag_seconds.set(now.since(watermark).as_secs_f64());
+            self.shipped.send_modify(|shipped| (shipped.watermark, shipped.reported_at) = (watermark, now));
         }
-        let moved = within(SHIP_TIMEOUT, async {
-            let mut transaction = self.db.begin().await?;
-            let (replica, dialect) = (self.journal.replica(), self.db.dialect());
-            let moved = store::ship(&mut transaction, dialect, replica, round.epoch, round.watermark(), &round.aggregate).await?;
-            // Should this not answer, the watermark tells at the next try whether it happened.
-            if moved {
-                transaction.commit().await?;
-            }
-            Ok(moved)
-        })
-        .await?;
-        anyhow::ensure!(
-            moved,
-            "the ledger's watermark of epoch {} was moved by somebody else; beginning again from it",
-            round.epoch
-        );
-        self.metrics.shipped_records.inc_by(round.aggregate.records);
-        if round.epoch == self.journal.epoch() {
-            self.metrics.shipped_of_this_start.inc_by(round.aggregate.records);
-        }
-        round.shipped.insert(round.epoch, round.aggregate.last);
-        round.aggregate = Aggregate::default();
         Ok(())
-    }
-}
-
-/// What shipping stands at.
-struct Round {
-    /// The last sequence in the ledger, by epoch.
-    shipped: BTreeMap<i64, u64>,
-    epoch: i64,
-    aggregate: Aggregate,
-    /// Away while a read is under way on a blocking thread.
-    reader: Option<Reader>,
-}
-
-impl Round {
-    fn watermark(&self) -> u64 {
-        self.shipped.get(&self.epoch).copied().unwrap_or(0)
     }
 }

@@ -4,98 +4,13 @@ use std::collections::BTreeMap;
 
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::meter::{Meter, Product};
-use super::record::{Mode, UsageRecord};
+use super::aggregate::{Aggregate, Cell};
 use crate::clock::Micros;
 use crate::db::dialect::Dialect;
 use crate::ids::ReplicaId;
 
-/// Usage is kept in cells of 15 minutes UTC.
-pub(super) const CELL_MICROS: i64 = 15 * 60 * 1_000_000;
 /// Rows an insert: below the databases' parameter limits.
 const ROWS_MAX: usize = 500;
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct CellKey {
-    partner: String,
-    cell_start: i64,
-    product: &'static str,
-    meter: &'static str,
-    plan: String,
-    plan_version: i64,
-    key: String,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct CellSum {
-    units: i64,
-    waived_units: i64,
-    records: i64,
-    first_sequence: i64,
-    last_sequence: i64,
-}
-
-/// Records of one epoch on their way into the ledger, summed by cell.
-#[derive(Debug, Default)]
-pub(super) struct Aggregate {
-    cells: BTreeMap<CellKey, CellSum>,
-    pub(super) records: u64,
-    pub(super) last: u64,
-}
-
-impl Aggregate {
-    /// Adds the record of `sequence`, which follows the last one. A test-mode record moves the watermark only.
-    pub(super) fn add(&mut self, sequence: u64, record: &UsageRecord) {
-        self.last = sequence;
-        self.records += 1;
-        if record.mode == Mode::Test {
-            return;
-        }
-        let mut products: BTreeMap<Product, (u64, u64)> = BTreeMap::new();
-        record.units.iter().for_each(|(&product, &units)| products.entry(product).or_default().0 = units);
-        record.waived_units.iter().for_each(|(&product, &units)| products.entry(product).or_default().1 = units);
-        let meters = products.into_iter().map(|(product, counted)| (Meter::from(product), counted));
-        for (meter, (units, waived)) in meters.chain([(Meter::Requests, (1, 0))]) {
-            let key = CellKey {
-                partner: record.partner.as_str().to_owned(),
-                cell_start: record.at.0.div_euclid(CELL_MICROS) * CELL_MICROS,
-                product: meter.product().map_or("gateway", |product| product.as_str()),
-                meter: meter.as_str(),
-                plan: record.plan.as_str().to_owned(),
-                plan_version: record.plan_version,
-                key: record.key.as_str().to_owned(),
-            };
-            let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
-            let sum = self.cells.entry(key).or_insert(CellSum { first_sequence: sequence, ..CellSum::default() });
-            sum.last_sequence = sequence;
-            sum.units += i64::try_from(units).unwrap_or(i64::MAX);
-            sum.waived_units += i64::try_from(waived).unwrap_or(i64::MAX);
-            sum.records += 1;
-        }
-    }
-}
-
-/// Registers a start of `replica`; the new epoch is above all that the ledger or the local journal know.
-pub(crate) async fn begin_epoch(
-    connection: &mut AnyConnection,
-    replica: &ReplicaId,
-    local: i64,
-    now: Micros,
-) -> anyhow::Result<i64> {
-    let row = sqlx::query(
-        "insert into replica (id, epoch, started_at) values ($1, $2, $3) \
-         on conflict (id) do update set \
-         epoch = case when replica.epoch >= excluded.epoch then replica.epoch + 1 else excluded.epoch end, \
-         started_at = excluded.started_at \
-         returning epoch",
-    )
-    .bind(replica.as_str())
-    .bind(local + 1)
-    .bind(now.0)
-    .fetch_one(connection)
-    .await?;
-    Ok(row.try_get(0)?)
-}
 
 /// The last sequence in the ledger, by epoch.
 pub(super) async fn watermarks(connection: &mut AnyConnection, replica: &ReplicaId) -> anyhow::Result<BTreeMap<i64, u64>> {
@@ -106,23 +21,83 @@ pub(super) async fn watermarks(connection: &mut AnyConnection, replica: &Replica
     rows.iter().map(|row| Ok((row.try_get::<i64, _>(0)?, u64::try_from(row.try_get::<i64, _>(1)?)?))).collect()
 }
 
+/// Locks a replica's row until the transaction ends: what it has promised, and whether it is retired. A replica that the ledger
+/// does not know, because it was restored from a backup, is registered again, as at its start.
+async fn lock_replica(
+    connection: &mut AnyConnection,
+    replica: &ReplicaId,
+    epoch: i64,
+    now: Micros,
+) -> anyhow::Result<(Micros, bool)> {
+    // A write, not a read: SQLite knows no "for update".
+    let row = sqlx::query(
+        "insert into replica (id, epoch, started_at, watermark, reported_at) values ($1, $2, $3, $3, $3) \
+         on conflict (id) do update set epoch = replica.epoch \
+         returning watermark, retired_at",
+    )
+    .bind(replica.as_str())
+    .bind(epoch)
+    .bind(now.0)
+    .fetch_one(connection)
+    .await?;
+    Ok((Micros(row.try_get(0)?), row.try_get::<Option<i64>, _>(1)?.is_some()))
+}
+
+/// Records that are shipped together.
+pub(super) struct Shipment<'a> {
+    pub(super) replica: &'a ReplicaId,
+    pub(super) epoch: i64,
+    /// The last sequence before them.
+    pub(super) before: u64,
+    pub(super) aggregate: &'a Aggregate,
+}
+
 /// Moves the watermark from `before` to the aggregate's end and adds its cells, in the caller's transaction. False when the
 /// watermark was elsewhere: then nothing may be committed.
+///
+/// Cells of records that were admitted before what the replica has promised, or of a retired one, are marked as late. That
+/// makes "late" complete: let an invoice be cut from one snapshot in which each replica that is not retired has promised the
+/// period's end, and take a record of the period that is not in the snapshot. Its shipment commits after the snapshot. The
+/// promise (or the retirement) is in the snapshot and was written under the row's lock, which the shipment takes too: had the
+/// shipment had the lock first, it would have committed before the promise and would be in the snapshot. So it came second, read a
+/// promise at or past the period's end, which never goes back, and marked the cell. A replica that is not in the snapshot admits
+/// from its registration on, which is after the snapshot; what an unknown one brings along from earlier is before its
+/// registration's promise, and late.
 pub(super) async fn ship(
     connection: &mut AnyConnection,
     dialect: Dialect,
+    shipment: &Shipment<'_>,
+    now: Micros,
+) -> anyhow::Result<bool> {
+    let Shipment { replica, epoch, before, aggregate } = *shipment;
+    let (promised, retired) = lock_replica(connection, replica, epoch, now).await?;
+    if !move_watermark(connection, replica, epoch, before, aggregate.last).await? {
+        return Ok(false);
+    }
+    let cells = aggregate.cells();
+    add(connection, dialect, replica, epoch, &cells).await?;
+    let late = cells.iter().filter(|cell| retired || cell.reaches_before(promised));
+    // In order and next to each other: cells are sorted so.
+    let mut late: Vec<_> = late.map(|cell| (cell.partner, cell.cell_start)).collect();
+    late.dedup();
+    mark_late(connection, dialect, &late).await?;
+    Ok(true)
+}
+
+async fn move_watermark(
+    connection: &mut AnyConnection,
     replica: &ReplicaId,
     epoch: i64,
     before: u64,
-    aggregate: &Aggregate,
+    last: u64,
 ) -> anyhow::Result<bool> {
-    let (before, last) = (i64::try_from(before)?, i64::try_from(aggregate.last)?);
+    let (before, last) = (i64::try_from(before)?, i64::try_from(last)?);
     let moved = if before == 0 {
         sqlx::query("insert into journal_watermark (replica_id, epoch, sequence) values ($1, $2, $3) on conflict do nothing")
             .bind(replica.as_str())
             .bind(epoch)
             .bind(last)
-            .execute(&mut *connection)
+            .execute(connection)
             .await?
     } else {
         sqlx::query("update journal_watermark set sequence = $1 where replica_id = $2 and epoch = $3 and sequence = $4")
@@ -130,13 +105,19 @@ pub(super) async fn ship(
             .bind(replica.as_str())
             .bind(epoch)
             .bind(before)
-            .execute(&mut *connection)
+            .execute(connection)
             .await?
     };
-    if moved.rows_affected() != 1 {
-        return Ok(false);
-    }
-    let cells: Vec<_> = aggregate.cells.iter().collect();
+    Ok(moved.rows_affected() == 1)
+}
+
+async fn add(
+    connection: &mut AnyConnection,
+    dialect: Dialect,
+    replica: &ReplicaId,
+    epoch: i64,
+    cells: &[Cell<'_>],
+) -> anyhow::Result<()> {
     for chunk in cells.chunks(ROWS_MAX) {
         let text = format!(
             "insert into usage_cell (partner_id, cell_start, product, meter, plan_id, plan_version, key_id, \
@@ -149,25 +130,87 @@ pub(super) async fn ship(
             dialect.values(chunk.len(), 14)
         );
         // Made of this file's own words and numbered placeholders only. Odd-sized tails would fill the statement cache.
-        let mut insert = sqlx::query(AssertSqlSafe(text)).persistent(false);
-        for (key, sum) in chunk {
+        let mut insert = sqlx::query(AssertSqlSafe(text)).persistent(chunk.len() == ROWS_MAX);
+        for cell in chunk {
             insert = insert
-                .bind(key.partner.as_str())
-                .bind(key.cell_start)
-                .bind(key.product)
-                .bind(key.meter)
-                .bind(key.plan.as_str())
-                .bind(key.plan_version)
-                .bind(key.key.as_str())
+                .bind(cell.partner)
+                .bind(cell.cell_start)
+                .bind(cell.product)
+                .bind(cell.meter)
+                .bind(cell.plan)
+                .bind(cell.plan_version)
+                .bind(cell.key)
                 .bind(replica.as_str())
                 .bind(epoch)
-                .bind(sum.units)
-                .bind(sum.waived_units)
-                .bind(sum.records)
-                .bind(sum.first_sequence)
-                .bind(sum.last_sequence);
+                .bind(cell.sum.units)
+                .bind(cell.sum.waived_units)
+                .bind(cell.sum.records)
+                .bind(cell.sum.first_sequence)
+                .bind(cell.sum.last_sequence);
         }
         insert.execute(&mut *connection).await?;
     }
-    Ok(true)
+    Ok(())
+}
+
+async fn mark_late(connection: &mut AnyConnection, dialect: Dialect, late: &[(&str, i64)]) -> anyhow::Result<()> {
+    for chunk in late.chunks(ROWS_MAX) {
+        let values = dialect.values(chunk.len(), 2);
+        let text = format!("insert into usage_late (partner_id, cell_start) values {values} on conflict do nothing");
+        // Made of this file's own words and numbered placeholders only.
+        let mut insert = sqlx::query(AssertSqlSafe(text)).persistent(false);
+        for (partner, cell_start) in chunk {
+            insert = insert.bind(*partner).bind(*cell_start);
+        }
+        insert.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// What became of a promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reported {
+    /// It is in the ledger; whether the replica is retired.
+    Taken { retired: bool },
+    /// The ledger's position in the journal is not the shipper's: nothing was promised.
+    Elsewhere,
+    /// A later start of this replica is registered, which promises from now on.
+    Replaced,
+}
+
+/// Promises in the ledger that all that `replica` admitted before `watermark` is shipped. `stands` is the newest journal position
+/// that the shipper knows to be in the ledger; a restored database does not have it, and gets no promise. `epoch` is the start
+/// that promises; none where nobody can be running.
+pub(super) async fn report(
+    connection: &mut AnyConnection,
+    replica: &ReplicaId,
+    epoch: Option<i64>,
+    stands: Option<(i64, u64)>,
+    watermark: Micros,
+    now: Micros,
+) -> anyhow::Result<Reported> {
+    let (_, retired) = lock_replica(connection, replica, epoch.unwrap_or(0), now).await?;
+    if let Some((epoch, sequence)) = stands {
+        let there = sqlx::query("select sequence from journal_watermark where replica_id = $1 and epoch = $2")
+            .bind(replica.as_str())
+            .bind(epoch)
+            .fetch_optional(&mut *connection)
+            .await?;
+        let there = there.map(|row| row.try_get::<i64, _>(0)).transpose()?;
+        if there != Some(i64::try_from(sequence)?) {
+            return Ok(Reported::Elsewhere);
+        }
+    }
+    let taken = sqlx::query(
+        "update replica set watermark = case when watermark < $1 then $1 else watermark end, \
+         reported_at = case when reported_at < $2 then $2 else reported_at end \
+         where id = $3 and epoch = coalesce($4, epoch)",
+    )
+    .bind(watermark.0)
+    .bind(now.0)
+    .bind(replica.as_str())
+    .bind(epoch)
+    .execute(connection)
+    .await?;
+    Ok(if taken.rows_affected() == 1 { Reported::Taken { retired } } else { Reported::Replaced })
 }

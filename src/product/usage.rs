@@ -1,17 +1,18 @@
 //! A partner's own usage, from the ledger.
 
 use async_graphql::{Context, Object};
-use jiff::tz::TimeZone;
 
 use super::asker::{Asker, Noted, coded};
 use super::cost::{cost, free, list_size};
 use super::query::Services;
 use super::scalars::{BigInt, DateTime, Decimal};
 use crate::billing::Period;
+use crate::billing::invoice::Keyed;
 use crate::billing::preview::{Preview, preview};
-use crate::billing::rating::Line;
+use crate::billing::store as ledger;
 use crate::clock::Micros;
 use crate::error::Code;
+use crate::metering::Meter;
 use crate::money::Money;
 
 /// What a look into the ledger counts for: its connections are few, and shared.
@@ -48,59 +49,79 @@ impl Usage {
         DateTime(self.as_of)
     }
 
-    /// By plan version and meter.
+    /// By plan version, in the order of the invoice.
     #[graphql(directive = list_size::apply(Some(LINES_MAX as i32), None, None, false))]
     async fn lines(&self) -> Vec<UsageLine<'_>> {
         self.preview.lines.iter().map(UsageLine).collect()
     }
 
-    /// What it costs so far, by currency.
+    /// What it costs so far, before tax, by currency.
     #[graphql(directive = list_size::apply(Some(LINES_MAX as i32), None, None, false))]
     async fn totals(&self) -> Vec<Total> {
         self.preview.totals.iter().copied().map(Total).collect()
     }
 }
 
-/// One meter under a plan version.
-pub(super) struct UsageLine<'a>(&'a Line);
+/// A line of the bill.
+pub(super) struct UsageLine<'a>(&'a Keyed);
 
-/// One meter under a plan version.
+/// A line of the bill, as the invoice would have it now.
 #[Object(directive = cost::apply(free()))]
 impl UsageLine<'_> {
-    /// What is counted.
-    async fn meter(&self) -> &'static str {
-        self.0.meter.as_str()
+    /// What for: `base_fee`, `usage`, `trial`, `waived` (staler than your plan promises, and not billed), `discount` or `minimum`.
+    async fn kind(&self) -> &'static str {
+        self.0.key.kind.as_str()
+    }
+
+    /// The month that it is for: a later one is paid in advance, an earlier one came late.
+    async fn period(&self) -> &str {
+        &self.0.line.period
     }
 
     /// Under which plan version.
     async fn plan(&self) -> &str {
-        &self.0.plan
+        &self.0.line.plan
     }
 
-    /// How much.
-    async fn units(&self) -> BigInt {
-        BigInt(i64::try_from(self.0.units).unwrap_or(i64::MAX))
+    /// In words.
+    async fn description(&self) -> &str {
+        &self.0.line.description
     }
 
-    /// What was staler than your plan promises: not in `units`, and not billed.
-    async fn waived_units(&self) -> BigInt {
-        BigInt(i64::try_from(self.0.waived).unwrap_or(i64::MAX))
+    /// What is counted; null for what is not usage.
+    async fn meter(&self) -> Option<&'static str> {
+        self.0.key.meter.map(Meter::as_str)
     }
 
-    /// How much of it costs nothing.
-    async fn included_units(&self) -> BigInt {
-        BigInt(i64::try_from(self.0.included).unwrap_or(i64::MAX))
+    /// How much; null for what is not usage.
+    async fn units(&self) -> Option<BigInt> {
+        self.0.line.units.map(big)
     }
 
-    /// What one unit costs past that; null for a meter without a charge.
+    /// How much of it costs nothing; null for what has no price.
+    async fn included_units(&self) -> Option<BigInt> {
+        self.0.line.pricing.as_ref().map(|pricing| big(pricing.included))
+    }
+
+    /// What one unit, or one package, costs past that; null where there is no price, or more than one.
     async fn unit_price(&self) -> Option<Decimal> {
-        self.0.unit_price.map(Decimal)
+        let [step] = self.0.line.pricing.as_ref()?.steps.as_slice() else { return None };
+        step.price.parse().ok().map(Decimal)
+    }
+
+    /// What waived units would have cost; null for other lines.
+    async fn value(&self) -> Option<Decimal> {
+        self.0.line.value.as_ref()?.parse().ok().map(Decimal)
     }
 
     /// What the line costs.
     async fn amount(&self) -> Decimal {
         decimal(self.0.amount)
     }
+}
+
+fn big(units: u64) -> BigInt {
+    BigInt(i64::try_from(units).unwrap_or(i64::MAX))
 }
 
 /// A sum of money.
@@ -121,7 +142,7 @@ impl Total {
 }
 
 fn decimal(money: Money) -> Decimal {
-    Decimal(rust_decimal::Decimal::new(money.minor, money.currency.exponent()))
+    Decimal(money.decimal())
 }
 
 impl Usage {
@@ -130,13 +151,15 @@ impl Usage {
         Noted::of(ctx)?.take_rows(LEDGER_ROWS)?;
         let services = ctx.data::<Services>()?;
         let partner = &asker.account().partner;
-        let period = match period {
-            Some(text) => text.parse().map_err(|wrong: String| coded(Code::BadUserInput, wrong))?,
-            None => Period::containing(asker.now, &TimeZone::get(&partner.timezone).unwrap_or(TimeZone::UTC)),
-        };
+        let period: Option<Period> =
+            period.map(str::parse).transpose().map_err(|wrong: String| coded(Code::BadUserInput, wrong))?;
         // Before the ledger is read: what is claimed to be in it must be.
         let as_of = services.shipped.borrow().as_of;
-        let read = async { preview(&mut *services.db.read().await?, partner, period).await };
+        let read = async {
+            let mut connection = services.db.read().await?;
+            let plans = ledger::plans_by_version(&mut connection).await?;
+            preview(&mut connection, &plans, partner, period, asker.now).await
+        };
         let preview = read.await.map_err(|error| {
             tracing::error!(request.id = %asker.request, error = format!("{error:#}"), partner.id = %partner.id, "usage cannot be read");
             coded(Code::Unavailable, "The ledger cannot be read for now. Try again.")

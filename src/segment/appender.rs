@@ -24,7 +24,7 @@ const GROUP_BYTES_MAX: usize = 4 << 20;
 /// The owner's side of an append: gives each entry its place and its bytes. Only the writing thread calls it, in order.
 /// Cloned before each group, and put back when the group could not be written.
 pub trait Encoder: Clone + Send + 'static {
-    /// What is appended.
+    /// What is appended. It is dropped once it is durable and readers are told, or refused.
     type Entry: Send;
     /// What the caller gets back: an offset, a sequence number.
     type Place: Send;
@@ -244,7 +244,7 @@ impl<E: Encoder> Writer<E> {
                         file::write_frame(&mut bytes, self.synced, |body| encoder.encode(now, entry, body))
                     })
                     .collect();
-                group.push((request.done, places));
+                group.push((request, places));
                 next = if bytes.len() < GROUP_BYTES_MAX { waiting.try_recv().ok() } else { None };
                 if next.as_ref().is_some_and(|request| request.seal) {
                     held = next.take();
@@ -256,9 +256,9 @@ impl<E: Encoder> Writer<E> {
             if outcome.is_err() {
                 self.encoder = before;
             }
-            for (done, places) in group {
+            for (request, places) in group {
                 // A caller that went away has its entry written all the same.
-                drop(done.send(outcome.clone().map(|()| places)));
+                drop(request.done.send(outcome.clone().map(|()| places)));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! One segment file: names, header, frames, and what is left of it after a crash.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -71,6 +72,21 @@ pub(super) fn header_bytes(header: &[u8]) -> io::Result<Vec<u8>> {
     bytes.extend_from_slice(&crc32c::crc32c(header).to_le_bytes());
     bytes.extend_from_slice(header);
     Ok(bytes)
+}
+
+/// Where the header lies in a segment's bytes, and where its frames begin.
+pub(super) fn parse_header(bytes: &[u8]) -> Result<(Range<usize>, usize), &'static str> {
+    let fixed = bytes.get(..HEADER_PREFIX_BYTES).ok_or("the file ends within its header")?;
+    if &fixed[..8] != MAGIC {
+        return Err("this is no segment of this version of Tollgate");
+    }
+    let header = HEADER_PREFIX_BYTES..HEADER_PREFIX_BYTES.saturating_add(le_u32(&fixed[8..12]) as usize);
+    let text = bytes.get(header.clone()).ok_or("the file ends within its header")?;
+    if crc32c::crc32c(text) != le_u32(&fixed[12..16]) {
+        return Err("the header does not match its checksum");
+    }
+    let frames = header.end;
+    Ok((header, frames))
 }
 
 /// The header of segment `number`, and where its frames begin.

@@ -52,12 +52,14 @@ on_both_databases! {
             assert_eq!(sum, expected, "{column} of {meter}");
         }
         // 2 × 0.50 + 2 × 0.25, and nothing for what was stale.
-        let bill = gateway.query(&fresh.key, "{ usage { lines { meter units waivedUnits amount } totals { amount } } }").await;
+        let bill = gateway.query(&fresh.key, "{ usage { lines { kind meter units value amount } totals { amount } } }").await;
         assert_eq!(bill["data"]["usage"], json!({
             "lines": [
-                { "meter": "inventory", "units": "2", "waivedUnits": "2", "amount": "1.00" },
-                { "meter": "pricing", "units": "2", "waivedUnits": "2", "amount": "0.50" },
-                { "meter": "requests", "units": "2", "waivedUnits": "0", "amount": "0.00" },
+                { "kind": "usage", "meter": "inventory", "units": "2", "value": null, "amount": "1.00" },
+                { "kind": "usage", "meter": "pricing", "units": "2", "value": null, "amount": "0.50" },
+                { "kind": "usage", "meter": "requests", "units": "2", "value": null, "amount": "0.00" },
+                { "kind": "waived", "meter": "inventory", "units": "2", "value": "1.00", "amount": "0.00" },
+                { "kind": "waived", "meter": "pricing", "units": "2", "value": "0.50", "amount": "0.00" },
             ],
             "totals": [{ "amount": "1.50" }],
         }));

@@ -139,7 +139,11 @@ on_both_databases! {
                 }
             }
             let of = |meter: &str| used.get(meter).copied().unwrap_or(0);
-            let expected = cents(of("inventory"), 100, 125, 4) + cents(of("pricing"), 0, 333, 4) + cents(of("requests"), 0, 7, 5);
+            // The 100 included units are those of a whole month; of the partner's first one it has the days from today on.
+            let shown: Value = serde_json::from_str(&tollgate(&database, &["partner", "show", preview["partner"].as_str().unwrap(), "--format", "json"]).ok()).unwrap();
+            let today: jiff::civil::Date = shown["createdAt"].as_str().unwrap()[..10].parse().unwrap();
+            let included = (100 * i128::from(today.days_in_month() - today.day() + 1) + i128::from(today.days_in_month()) - 1) / i128::from(today.days_in_month());
+            let expected = cents(of("inventory"), included, 125, 4) + cents(of("pricing"), 0, 333, 4) + cents(of("requests"), 0, 7, 5);
             assert!(of("requests") > 0);
             let total = preview["totals"][0]["amount"].as_str().unwrap().replace('.', "").parse::<i128>().unwrap();
             assert_eq!(total, expected, "seed {seed}: {preview:#}");

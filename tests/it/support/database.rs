@@ -65,6 +65,7 @@ impl Database {
         vec![
             ("TOLLGATE__DATA_DIR".into(), self.data_dir().display().to_string()),
             ("TOLLGATE__DATABASE__URL".into(), self.url.clone()),
+            ("TOLLGATE__INVOICE__SELLER__NAME".into(), "Seller Ltd".into()),
         ]
     }
 }

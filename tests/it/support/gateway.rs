@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use tollgate::clock::Micros;
 use tollgate::config::Settings;
+use tollgate::directory::admin::NewPartner;
 use tollgate::directory::{KeyTerms, Scope, admin};
 use tollgate::ids::{KeyId, PlanId};
 use tollgate::serve::{self, Running};
@@ -73,13 +74,18 @@ impl Gateway {
         self.running.stop().await.unwrap();
     }
 
-    /// A partner on `plan`, who may see the rows of `scope`.
+    /// A partner on `plan` since the month's beginning, so that a plan's included units are whole; it may see the rows of
+    /// `scope`.
     pub(crate) async fn partner(&self, name: &str, plan: &str, scope: &[&str]) -> Partner {
         let now = self.running.app.clock.now();
         let mut rng = StdRng::from_os_rng();
         let mut transaction = self.running.db().begin().await.unwrap();
         let scope = Scope::parse(scope.iter().copied()).unwrap();
-        let partner = admin::create_partner(&mut transaction, name, &PlanId::from(plan), scope, now, &mut rng).await.unwrap();
+        let plan = PlanId::from(plan);
+        let new = NewPartner { scope, ..NewPartner::new(name, &plan) };
+        let month = now.timestamp().to_zoned(jiff::tz::TimeZone::UTC).date().first_of_month();
+        let month: Micros = month.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().into();
+        let partner = admin::create_partner(&mut transaction, new, month, &mut rng).await.unwrap();
         let key = admin::issue_key(&mut transaction, &partner.id, KeyTerms::default(), now, &mut rng).await.unwrap();
         transaction.commit().await.unwrap();
         self.running.app.directory.refresh().await.unwrap();
