@@ -109,6 +109,14 @@ pub async fn older_than(connection: &mut AnyConnection, cutoff: Micros) -> anyho
     rows.iter().map(of_row).collect()
 }
 
+/// The segments of all replicas, by replica and number.
+pub async fn all(connection: &mut AnyConnection) -> anyhow::Result<Vec<ArchivedSegment>> {
+    let text = format!("select {COLUMNS} from archived_segment order by replica_id, segment");
+    // Made of this file's own words.
+    let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(connection).await?;
+    rows.iter().map(of_row).collect()
+}
+
 /// Says that a segment's object is gone.
 pub async fn mark_removed(connection: &mut AnyConnection, replica: &ReplicaId, segment: u64, now: Micros) -> anyhow::Result<()> {
     sqlx::query("update archived_segment set removed_at = $1 where replica_id = $2 and segment = $3 and removed_at is null")
@@ -118,14 +126,6 @@ pub async fn mark_removed(connection: &mut AnyConnection, replica: &ReplicaId, s
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// The segments of all replicas, by replica and number.
-pub async fn all(connection: &mut AnyConnection) -> anyhow::Result<Vec<ArchivedSegment>> {
-    let text = format!("select {COLUMNS} from archived_segment order by replica_id, segment");
-    // Made of this file's own words.
-    let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(connection).await?;
-    rows.iter().map(of_row).collect()
 }
 
 /// The segments of all replicas that may hold a record admitted from `from` on and before `to`, by replica and number; those

@@ -1,7 +1,6 @@
 //! The journal of a data folder whose gateway is stopped: shipped, archived and promised by a command, so that one machine can close a
 //! month without being started.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -18,10 +17,10 @@ use crate::telemetry::Metrics;
 
 /// Brings all that the journal in `folder` holds into the ledger and the archive, and promises that nothing more was admitted until
 /// now: the caller holds the data folder's lock, so nobody admits. Nothing happens where there is no journal.
-pub async fn close(folder: &Path, replica: &ReplicaId, db: &Db, archive: &Archive) -> anyhow::Result<()> {
-    let folder = Folder::from(folder);
+pub async fn close(folder: impl Into<Folder>, replica: &ReplicaId, db: &Db, archive: &Archive) -> anyhow::Result<()> {
+    let folder = folder.into();
     let (own_folder, own_replica) = (folder.clone(), replica.clone());
-    let journal = tokio::task::spawn_blocking(move || AtRest::open(&own_folder, &own_replica)).await??;
+    let journal = tokio::task::spawn_blocking(move || AtRest::open(own_folder, &own_replica)).await??;
     let Some(journal) = journal else { return Ok(()) };
     let clock = Clock::system();
     clock.anchor(db.now().await?);

@@ -258,13 +258,14 @@ pub(super) struct AtRest {
 
 impl AtRest {
     /// What there is, whole and durable; none where no segment is.
-    pub(super) fn open(folder: &Folder, replica: &ReplicaId) -> anyhow::Result<Option<Self>> {
+    pub(super) fn open(folder: impl Into<Folder>, replica: &ReplicaId) -> anyhow::Result<Option<Self>> {
+        let folder = folder.into();
         if !folder.exists() {
             return Ok(None);
         }
-        let found = recover(folder, replica)?;
+        let found = recover(&folder, replica)?;
         Ok(found.map(|found| Self {
-            folder: folder.clone(),
+            folder,
             end: Cursor { segment: found.last.number, byte: found.last.bytes },
             epoch: found.header.epoch,
         }))

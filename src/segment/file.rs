@@ -113,13 +113,13 @@ pub fn header_of(folder: impl Into<Folder>, number: u64) -> anyhow::Result<(Vec<
 /// All bytes of segment `number`, which no longer changes.
 pub fn read(folder: &Folder, number: u64) -> anyhow::Result<Vec<u8>> {
     let path = path(folder, number);
-    let all = || -> anyhow::Result<Vec<u8>> {
+    let whole = || {
         let file = folder.disk.open(&path)?;
-        let mut bytes = vec![0; usize::try_from(file.length()?)?];
+        let mut bytes = vec![0; usize::try_from(file.length()?).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
     };
-    all().with_context(|| format!("cannot read {}", path.display()))
+    whole().map_err(|error: io::Error| anyhow::Error::from(error).context(format!("cannot read {}", path.display())))
 }
 
 /// Appends one frame around what `body` writes to `out`. `synced`: how much of the file is durable by now.
@@ -243,13 +243,15 @@ fn later_witness(bytes: &[u8], broken: usize) -> Option<usize> {
     None
 }
 
-/// Deletes the segments below `number`, oldest first, each durably before the next, so that a crash leaves no gap.
+/// Deletes the segments below `number`, oldest first, so that a crash leaves no gap.
 pub fn remove_before(folder: impl Into<Folder>, number: u64) -> anyhow::Result<()> {
     let folder = folder.into();
     for old in list(&folder)?.into_iter().take_while(|&old| old < number) {
-        folder.disk.remove(&path(&folder, old))?;
+        // The one before it must be gone for good: of two removals, a crash may undo the first.
         folder.disk.sync_folder(folder.path())?;
+        folder.disk.remove(&path(&folder, old))?;
     }
+    folder.disk.sync_folder(folder.path())?;
     Ok(())
 }
 
