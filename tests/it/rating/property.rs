@@ -22,7 +22,7 @@ use crate::support::{full, rng};
 const CELL: i64 = 15 * 60 * 1_000_000;
 const CASES: u64 = 10_000;
 
-/// A line as both sides can say it: month, kind, plan, meter, days, units, billed before, value, amount.
+/// A line as both sides can say it: month, kind, plan, meter, days, units and included ones, billed before, value, amount.
 type Said = (String, String, String, String, String, String, i128, String, i128);
 
 fn plan(case: &Case, place: usize) -> Plan {
@@ -82,11 +82,43 @@ fn said(line: &Keyed, currency: Currency) -> Said {
         it.plan.clone(),
         it.meter.clone().unwrap_or_default(),
         days.map(|days| format!("{}/{}", days.counted, days.of)).unwrap_or_default(),
-        it.units.map(|units| units.to_string()).unwrap_or_default(),
+        units(it.units, it.pricing.as_ref().filter(|pricing| pricing.model != "none").map(|pricing| pricing.included)),
         it.billed_before.as_ref().map_or(0, |before| minor(&before.amount)),
         it.value.as_ref().map(|value| minor(value).to_string()).unwrap_or_default(),
         minor(&it.amount),
     )
+}
+
+fn units(units: Option<u64>, included: Option<u64>) -> String {
+    let text = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+    format!("{} {}", text(units), text(included))
+}
+
+/// The steps that explain a line to people must come to what it was rounded from, exactly.
+fn explained(line: &Keyed, currency: Currency) -> Result<(), String> {
+    let Some(pricing) = &line.line.pricing else { return Ok(()) };
+    let mut sum = oracle::exact("0");
+    for step in &pricing.steps {
+        let amount = oracle::exact(&step.amount);
+        if oracle::exact(&step.price) * BigInt::from(step.quantity) != amount {
+            return Err(format!("a step is no product: {step:?}"));
+        }
+        sum += amount;
+    }
+    let before = line.line.billed_before.as_ref().map_or("0", |before| &before.amount);
+    let sign = if before.starts_with('-') { -1 } else { 1 };
+    let before = oracle::round(&oracle::exact(before.trim_start_matches('-')), currency.exponent()) * sign;
+    if oracle::round(&sum, currency.exponent()) != before + line.amount.minor {
+        return Err(format!("the steps come to something else: {:?}", line.line));
+    }
+    let units: u64 = pricing.steps.iter().map(|step| step.quantity).sum();
+    let past = line.line.units.unwrap_or(0).saturating_sub(pricing.included);
+    let is_right = match pricing.model.as_str() {
+        "package" => pricing.steps[0].quantity == past.div_ceil(pricing.steps[0].package.unwrap()),
+        "none" => pricing.steps.is_empty(),
+        _ => units == past,
+    };
+    is_right.then_some(()).ok_or_else(|| format!("the steps have other units: {:?}", line.line))
 }
 
 fn expected(case: &Case, line: &oracle::Line) -> Said {
@@ -97,7 +129,7 @@ fn expected(case: &Case, line: &oracle::Line) -> Said {
         case.plans[line.plan].name(),
         line.meter.unwrap_or_default().to_owned(),
         line.days.map(|(days, of)| format!("{days}/{of}")).unwrap_or_default(),
-        line.units.map(|units| units.to_string()).unwrap_or_default(),
+        units(line.units, line.included),
         number(&line.before),
         line.value.as_ref().map(|value| value.to_string()).unwrap_or_default(),
         number(&line.amount),
@@ -154,6 +186,7 @@ fn compare(case: &Case) -> Result<(), String> {
             return Err(format!("cut {cut} ({month}): invoices in {:?}, expected {wanted_codes:?}", codes(&found)));
         }
         for ((currency, lines), wanted) in found.iter().zip(&wanted) {
+            lines.iter().try_for_each(|line| explained(line, *currency))?;
             let in_order: Vec<Said> = lines.iter().map(|line| said(line, *currency)).collect();
             let kinds_in_order = |pair: &[Said]| {
                 let [(a, amonth, aplan, akind), (b, bmonth, bplan, bkind)] = [place(&pair[0], &month), place(&pair[1], &month)];
