@@ -14,7 +14,9 @@ use tokio::sync::watch;
 use super::context::Context;
 use super::output;
 use super::serve::Stop;
+use crate::billing::Period;
 use crate::config::Settings;
+use crate::demo::history;
 use crate::demo::shop::Shop;
 use crate::demo::{Example, Feed, Ready, opening, set_up};
 use crate::event::ndjson::Lines;
@@ -83,7 +85,11 @@ impl Demo {
             };
             let example = example(&running, expected).await?;
             let ready = set_up(&app, running.db(), &example, &mut context.rng).await?;
-            output::text(&banner(&running, &example, &ready, self.seed, self.events.as_deref()))?;
+            let (last_month, from, to) = history::last_month(app.clock.now())?;
+            if ready.iter().all(|ready| ready.is_new) {
+                history::write(&app, &ready, self.seed, (from, to)).await?;
+            }
+            output::text(&banner(&running, &example, &ready, self.seed, self.events.as_deref(), last_month))?;
             anyhow::Ok(feeding)
         };
         let feeding = tokio::select! {
@@ -126,7 +132,7 @@ async fn example(running: &Running, expected: Option<Example>) -> anyhow::Result
     anyhow::bail!("no event brought both a stock level and a price of one SKU within 30 s: check the file, or raise --rate")
 }
 
-fn banner(running: &Running, example: &Example, ready: &[Ready], seed: u64, file: Option<&Path>) -> String {
+fn banner(running: &Running, example: &Example, ready: &[Ready], seed: u64, file: Option<&Path>, last_month: Period) -> String {
     let query = "query($sku: ID!, $location: String!, $market: String!) { product(sku: $sku) { sku title brand \
                  inventory(location: $location) { onHand reserved available updatedAt freshness { asOf lagMs } } \
                  price(market: $market) { currency amount updatedAt freshness { asOf lagMs } } } }";
@@ -146,7 +152,7 @@ fn banner(running: &Running, example: &Example, ready: &[Ready], seed: u64, file
     let mut text = format!("\nTollgate sells live data from {stream}. Ctrl-C stops it.\n\n");
     text.push_str(&format!("  queries    http://{address}/graphql     schema   http://{address}/schema.graphql\n"));
     text.push_str(&format!("  metrics    http://{}/metrics     data     {data_dir}\n\n", running.operator_address));
-    for Ready { partner, key } in ready {
+    for Ready { partner, key, .. } in ready {
         let plan = partner.plan.as_ref().map(|(plan, version)| format!("{plan}@{version}")).unwrap_or_default();
         let scope = partner.scope.pairs().join(" ");
         let sees = if scope.is_empty() { "all rows".to_owned() } else { format!("rows with {scope}") };
@@ -157,5 +163,11 @@ fn banner(running: &Running, example: &Example, ready: &[Ready], seed: u64, file
         "\nPaste this:\n\n  curl -s http://{address}/graphql -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}'\n\n"
     ));
     text.push_str(&format!("Then, in another terminal, see what it cost:\n\n  {command} invoice preview\n\n"));
+    text.push_str(&format!(
+        "{last_month} is ready to close. An invoice names its seller, so:\n\n  \
+         export TOLLGATE__INVOICE__SELLER__NAME='Kontor Data GmbH'\n  \
+         {command} invoice run --period {last_month} --finalize\n  \
+         {command} invoice export --period {last_month} --format pdf --out invoices\n\n"
+    ));
     text
 }

@@ -1,6 +1,7 @@
 //! `tollgate invoice`.
 
 mod act;
+mod export;
 mod show;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -76,6 +77,10 @@ pub(super) enum Invoice {
         /// Its number, or its id.
         invoice: String,
     },
+    /// Invoices and credit notes as files: CSV, JSON or PDF.
+    Export(export::Export),
+    /// What came in for a month, by plan and product.
+    Summary(export::Summary),
 }
 
 /// Whose, and when.
@@ -142,6 +147,8 @@ impl Invoice {
             Self::Finalize { invoices, period } => act::finalize(&context, &invoices, period).await,
             Self::Void { invoice, reason } => act::void(&context, &invoice, &reason).await,
             Self::Pay { invoice } => act::pay(&context, &invoice).await,
+            Self::Export(export) => export.run(&context).await,
+            Self::Summary(summary) => summary.run(&context).await,
         }
     }
 }

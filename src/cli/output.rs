@@ -23,8 +23,13 @@ pub(super) fn line(text: &str) -> anyhow::Result<()> {
 
 /// Text as it is to stdout.
 pub(super) fn text(text: &str) -> anyhow::Result<()> {
+    bytes(text.as_bytes())
+}
+
+/// Bytes as they are to stdout.
+pub(super) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(bytes)?;
     Ok(out.flush()?)
 }
 

@@ -1,6 +1,7 @@
 //! The demo: a lifelike shop on one machine, with plans, two partners and their keys.
 
 mod feed;
+pub mod history;
 mod setup;
 
 pub mod shop;

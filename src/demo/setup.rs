@@ -4,12 +4,13 @@ use anyhow::Context;
 use rand::rngs::StdRng;
 use serde::Deserialize;
 
+use super::history;
 use crate::app::App;
 use crate::billing::plan;
 use crate::db::Db;
 use crate::directory::admin::NewPartner;
 use crate::directory::{KeyTerms, Partner, Scope, admin, key_store, store};
-use crate::ids::PlanId;
+use crate::ids::{KeyId, PlanId};
 
 const PLANS: &str = include_str!("../../plans.example.toml");
 /// A marketplace that may see everything, and a brand that sees its own rows.
@@ -32,13 +33,19 @@ pub struct Example {
 pub struct Ready {
     /// Who.
     pub partner: Partner,
-    /// Its key, which is kept nowhere else.
+    /// Its key, which is kept nowhere else,
     pub key: String,
+    /// and the public part of it.
+    pub key_id: KeyId,
+    /// It was not here before.
+    pub is_new: bool,
 }
 
-/// Publishes the plans, and makes the partners and fresh keys; the keys of an earlier demo are revoked.
+/// Publishes the plans, and makes the partners and fresh keys; the keys of an earlier demo are revoked. New partners have last
+/// month behind them.
 pub async fn set_up(app: &App, db: &Db, example: &Example, rng: &mut StdRng) -> anyhow::Result<Vec<Ready>> {
     let now = app.clock.now();
+    let (_, since, _) = history::last_month(now)?;
     let mut transaction = db.begin().await?;
     admin::apply_plans(&mut transaction, &plan::parse(PLANS)?, now).await.context("the demo's plans cannot be published here")?;
     let mut partners = vec![(MARKETPLACE.to_owned(), "growth", Scope::default())];
@@ -51,19 +58,21 @@ pub async fn set_up(app: &App, db: &Db, example: &Example, rng: &mut StdRng) -> 
     let keys = key_store::api_keys(&mut transaction).await?;
     let mut ready = Vec::new();
     for (name, plan, scope) in partners {
+        let known = existing.iter().any(|partner| partner.name == name);
         let partner = match existing.iter().find(|partner| partner.name == name) {
             Some(partner) => partner.clone(),
             None => {
                 let plan = PlanId::from(plan);
                 let new = NewPartner { scope, ..NewPartner::new(&name, &plan) };
-                admin::create_partner(&mut transaction, new, now, rng).await?
+                // Here for the whole of last month, so that there is one to close.
+                admin::create_partner(&mut transaction, new, since, rng).await?
             }
         };
         for old in keys.iter().filter(|key| key.partner == partner.id && key.revoked_at.is_none()) {
             admin::revoke_key(&mut transaction, &old.id, now).await?;
         }
         let key = admin::issue_key(&mut transaction, &partner.id, KeyTerms::default(), now, rng).await?;
-        ready.push(Ready { partner, key: key.text });
+        ready.push(Ready { partner, key: key.text, key_id: key.id, is_new: !known });
     }
     transaction.commit().await?;
     app.directory.refresh().await?;

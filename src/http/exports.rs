@@ -18,10 +18,6 @@ use crate::gate::answer;
 use crate::ids::RequestId;
 use crate::operator::{Finance, Operator};
 
-const CSV: &str = "text/csv; charset=utf-8; header=present";
-const JSON: &str = "application/json";
-const PDF: &str = "application/pdf";
-
 /// What the query string asks for.
 #[derive(Default)]
 struct Asked {
@@ -93,9 +89,9 @@ async fn invoice_file(app: &Arc<App>, selection: &Selection, format: Format) -> 
         Found::One(document) => return one(document, format).await,
         Found::Several(places) => places,
     };
-    let (listing, media, ending) = match format {
-        Format::Csv => (Listing::Csv, CSV, "csv"),
-        Format::Json => (Listing::Json, JSON, "json"),
+    let listing = match format {
+        Format::Csv => Listing::Csv,
+        Format::Json => Listing::Json,
         Format::Pdf => {
             let count = places.len();
             let what =
@@ -112,20 +108,15 @@ async fn invoice_file(app: &Arc<App>, selection: &Selection, format: Format) -> 
         })?;
         anyhow::Ok(chunk.map(|chunk| (Bytes::from(chunk), (walk, app))))
     });
-    Ok(file(Body::from_stream(chunks), media, &format!("{name}.{ending}")))
+    Ok(file(Body::from_stream(chunks), &name, format))
 }
 
 async fn one(document: Stored, format: Format) -> Result<Response<Body>, Refused> {
-    let (media, ending) = match format {
-        Format::Csv => (CSV, "csv"),
-        Format::Json => (JSON, "json"),
-        Format::Pdf => (PDF, "pdf"),
-    };
-    let name = format!("{}.{ending}", document.file_stem());
+    let name = document.file_stem();
     // Printing computes for a while.
     let written = tokio::task::spawn_blocking(move || document.write(format, &Printer::new()?)).await;
     let written = written.map_err(anyhow::Error::from)??;
-    Ok(file(Body::from(written), media, &name))
+    Ok(file(Body::from(written), &name, format))
 }
 
 async fn revenue_file(app: &App, period: Period, format: Format) -> Result<Response<Body>, Refused> {
@@ -137,20 +128,23 @@ async fn revenue_file(app: &App, period: Period, format: Format) -> Result<Respo
         return Err(Refusal::http(StatusCode::NOT_FOUND, what).into());
     }
     let name = format!("revenue-{period}");
-    Ok(match format {
-        Format::Json => {
-            let body = serde_json::to_vec_pretty(&revenue).map_err(anyhow::Error::from)?;
-            file(Body::from(body), JSON, &format!("{name}.json"))
-        }
-        _ => file(Body::from(revenue.csv()?), CSV, &format!("{name}.csv")),
-    })
+    let body = match format {
+        Format::Json => serde_json::to_vec_pretty(&revenue).map_err(anyhow::Error::from)?,
+        _ => revenue.csv()?,
+    };
+    Ok(file(Body::from(body), &name, format))
 }
 
 /// `name` is ASCII without quotes.
-fn file(body: Body, media: &'static str, name: &str) -> Response<Body> {
+fn file(body: Body, name: &str, format: Format) -> Response<Body> {
+    let media = match format {
+        Format::Csv => "text/csv; charset=utf-8; header=present",
+        Format::Json => "application/json",
+        Format::Pdf => "application/pdf",
+    };
+    let disposition = HeaderValue::from_str(&format!("attachment; filename=\"{name}.{}\"", format.ending()));
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    let disposition = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""));
     response.headers_mut().insert(CONTENT_DISPOSITION, disposition.unwrap_or(HeaderValue::from_static("attachment")));
     response
 }
@@ -188,7 +182,10 @@ fn ask(query: &str, known: &[&str]) -> Result<Asked, Refusal> {
         }
         match &*name {
             "period" => asked.selection.period = Some(value.parse().map_err(|error| bad(format!("period: {error}.")))?),
-            "state" => asked.selection.state = Some(value.parse().map_err(|error| bad(format!("state: {error}.")))?),
+            "state" => {
+                let wrong = || bad(format!("\"{}\" is no state: take draft, finalized, paid or void.", value.escape_default()));
+                asked.selection.state = Some(export::State::from_name(&value).ok_or_else(wrong)?);
+            }
             "invoice" => asked.selection.document = Some(value.into_owned()),
             _ => {
                 asked.format = Some(match &*value {

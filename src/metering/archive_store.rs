@@ -88,6 +88,14 @@ pub async fn of_replica(connection: &mut AnyConnection, replica: &ReplicaId) -> 
     rows.iter().map(of_row).collect()
 }
 
+/// The segments of all replicas, by replica and number.
+pub async fn all(connection: &mut AnyConnection) -> anyhow::Result<Vec<ArchivedSegment>> {
+    let text = format!("select {COLUMNS} from archived_segment order by replica_id, segment");
+    // Made of this file's own words.
+    let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(connection).await?;
+    rows.iter().map(of_row).collect()
+}
+
 /// The segments of all replicas that may hold a record admitted from `from` on and before `to`, by replica and number; those
 /// whose object is gone too.
 pub async fn between(connection: &mut AnyConnection, from: Micros, to: Micros) -> anyhow::Result<Vec<ArchivedSegment>> {

@@ -10,7 +10,7 @@ use anyhow::Context;
 use jiff::civil::Date;
 
 use super::archive::Archive;
-use super::archive_store::ArchivedSegment;
+use super::archive_store::{self, ArchivedSegment};
 use super::merkle::{self, Hash, Tree};
 use super::meter::Meter;
 use super::reading::Glance;
@@ -83,6 +83,11 @@ pub struct Found {
 /// The Merkle root over days in their order; a leaf is the 32 bytes of a day's root.
 pub fn root<'a>(days: impl IntoIterator<Item = &'a Day>) -> Hash {
     merkle::root(days.into_iter().map(|day| &day.root))
+}
+
+/// The whole list of what was archived.
+pub async fn segments(connection: &mut sqlx::AnyConnection) -> anyhow::Result<Vec<ArchivedSegment>> {
+    archive_store::all(connection).await
 }
 
 /// The days, with their roots and sums, of the live records that each partner's months hold up to `cut`. `segments`: the whole list of what

@@ -6,7 +6,7 @@
 //! front. Numbers stay numbers.
 
 use super::stored::{Stored, StoredCreditNote, StoredInvoice};
-use crate::billing::document::{Invoice, Kind, Line, Party};
+use crate::billing::document::{Invoice, Line, Party};
 
 /// What a cell may be.
 enum Cell<'a> {
@@ -221,7 +221,7 @@ fn of_invoice<'a>(stored: &'a StoredInvoice, document: &'a Invoice) -> Row<'a> {
 fn of_line(line: &Line) -> Row<'_> {
     let before = line.billed_before.as_ref();
     vec![
-        ("kind", Cell::Text(kind(line.kind))),
+        ("kind", Cell::Text(line.kind.as_str())),
         ("line_period", Cell::Text(&line.period)),
         ("plan", Cell::Text(&line.plan)),
         ("plan_name", Cell::Text(&line.plan_name)),
@@ -239,18 +239,6 @@ fn of_line(line: &Line) -> Row<'_> {
         ("value", optional(line.value.as_ref(), number)),
         ("amount", number(&line.amount)),
     ]
-}
-
-/// As JSON has it.
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::BaseFee => "base_fee",
-        Kind::Usage => "usage",
-        Kind::Trial => "trial",
-        Kind::Waived => "waived",
-        Kind::Discount => "discount",
-        Kind::Minimum => "minimum",
-    }
 }
 
 fn credit_note(stored: &StoredCreditNote) -> Vec<Row<'_>> {

@@ -3,13 +3,13 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::stored::{State, Stored};
+use super::stored::Stored;
 
 #[derive(Serialize)]
 #[serde(tag = "document", rename_all = "snake_case")]
 enum Item<'a> {
     Invoice {
-        state: State,
+        state: &'a str,
         sha256: &'a str,
         invoice: &'a RawValue,
     },
@@ -24,7 +24,7 @@ enum Item<'a> {
 pub(super) fn item(document: &Stored) -> anyhow::Result<Vec<u8>> {
     let item = match document {
         Stored::Invoice(stored) => {
-            Item::Invoice { state: stored.state, sha256: &stored.sha256, invoice: serde_json::from_str(&stored.body)? }
+            Item::Invoice { state: stored.state.as_str(), sha256: &stored.sha256, invoice: serde_json::from_str(&stored.body)? }
         }
         Stored::CreditNote(stored) => {
             Item::CreditNote { sha256: &stored.sha256, credit_note: serde_json::from_str(&stored.body)? }

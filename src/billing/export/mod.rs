@@ -19,8 +19,9 @@ mod walk;
 
 pub mod pdf;
 
+pub use crate::billing::invoice::store::State;
 pub use revenue::{Revenue, Share, Total, revenue};
 pub use select::{Format, Found, Missing, Selection, select};
-pub use store::Place;
-pub use stored::{State, Stored, StoredCreditNote, StoredInvoice};
+pub use store::{Place, at};
+pub use stored::{Stored, StoredCreditNote, StoredInvoice};
 pub use walk::{Listing, Walk};

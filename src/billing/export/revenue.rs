@@ -87,11 +87,8 @@ fn currency(code: &str) -> anyhow::Result<Currency> {
 
 /// Minor units of an amount in a document.
 fn minor(amount: &str, currency: Currency) -> anyhow::Result<i64> {
-    let read = || {
-        let scaled = Decimal::from_str_exact(amount).ok()?.checked_mul(Decimal::from(10_i64.pow(currency.exponent())))?;
-        scaled.is_integer().then(|| i64::try_from(scaled).ok())?
-    };
-    read().with_context(|| format!("\"{amount}\" is no amount in {}", currency.code()))
+    let money = Decimal::from_str_exact(amount).ok().and_then(|amount| Money::of(amount, currency));
+    money.map(|money| money.minor).with_context(|| format!("\"{amount}\" is no amount in {}", currency.code()))
 }
 
 /// The revenue of a month. Give a transaction, so that all of it is of one instant.

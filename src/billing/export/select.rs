@@ -5,8 +5,9 @@ use sqlx::AnyConnection;
 use super::csv;
 use super::pdf::Printer;
 use super::store::{self, Place};
-use super::stored::{State, Stored};
+use super::stored::Stored;
 use crate::billing::Period;
+use crate::billing::invoice::store::State;
 
 /// How documents are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,17 @@ pub enum Format {
     Json,
     /// Paper.
     Pdf,
+}
+
+impl Format {
+    /// How a file's name ends.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Json => "json",
+            Self::Pdf => "pdf",
+        }
+    }
 }
 
 /// What is wanted.

@@ -5,8 +5,9 @@ use futures_util::TryStreamExt;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
-use super::stored::{State, Stored, StoredCreditNote, StoredInvoice};
+use super::stored::{Stored, StoredCreditNote, StoredInvoice};
 use crate::billing::Period;
+use crate::billing::invoice::store::State;
 
 /// Where an invoice stands in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,14 +40,16 @@ pub(super) async fn list(
     };
     let mut places = rows.iter().map(place).collect::<anyhow::Result<Vec<_>>>()?;
     // Not in SQL: databases sort text by rules of their own.
-    places.sort_by(|a, b| {
-        (&a.period, a.number.is_none(), &a.number, &a.id).cmp(&(&b.period, b.number.is_none(), &b.number, &b.id))
+    // A series that has outgrown its zeros goes on in order too.
+    let length = |place: &Place| place.number.as_ref().map(String::len);
+    places.sort_by_cached_key(|place| {
+        (place.period.clone(), place.number.is_none(), length(place), place.number.clone(), place.id.clone())
     });
     Ok(places)
 }
 
 /// The documents of a place: the invoice, unless it was a draft and is gone, and its credit notes.
-pub(super) async fn at(connection: &mut AnyConnection, place: &Place) -> anyhow::Result<Vec<Stored>> {
+pub async fn at(connection: &mut AnyConnection, place: &Place) -> anyhow::Result<Vec<Stored>> {
     let row = sqlx::query("select state, sha256, body from invoice where id = $1")
         .bind(place.id.as_str())
         .fetch_optional(&mut *connection)
@@ -67,6 +70,10 @@ pub(super) async fn at(connection: &mut AnyConnection, place: &Place) -> anyhow:
 
 /// The invoice or credit note of an id or a number.
 pub(super) async fn find(connection: &mut AnyConnection, which: &str) -> anyhow::Result<Option<Stored>> {
+    // PostgreSQL takes no text with it, and nothing is called so.
+    if which.contains('\0') {
+        return Ok(None);
+    }
     let row = sqlx::query("select state, sha256, body from invoice where id = $1 or number = $1")
         .bind(which)
         .fetch_optional(&mut *connection)
@@ -83,7 +90,7 @@ pub(super) async fn find(connection: &mut AnyConnection, which: &str) -> anyhow:
 
 fn invoice(row: &AnyRow) -> anyhow::Result<Stored> {
     let state: String = row.try_get(0)?;
-    let state = state.parse().map_err(anyhow::Error::msg).context("a stored invoice")?;
+    let state = State::from_name(&state).with_context(|| format!("an invoice has the unknown state \"{state}\""))?;
     Ok(Stored::Invoice(Box::new(StoredInvoice::read(state, row.try_get(1)?, row.try_get(2)?)?)))
 }
 

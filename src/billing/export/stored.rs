@@ -1,56 +1,9 @@
 //! A document as it is stored: its bytes, their hash, and what they say.
 
-use std::fmt;
-use std::str::FromStr;
-
 use anyhow::{Context, ensure};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::billing::document::{CreditNote, Invoice};
-
-/// Where an invoice stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It may still change.
-    Draft,
-    /// It never changes again.
-    Finalized,
-    /// And was paid.
-    Paid,
-    /// And was withdrawn.
-    Void,
-}
-
-impl State {
-    const ALL: [Self; 4] = [Self::Draft, Self::Finalized, Self::Paid, Self::Void];
-
-    /// As it stands in the database and outside.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Draft => "draft",
-            Self::Finalized => "finalized",
-            Self::Paid => "paid",
-            Self::Void => "void",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for State {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = Self::ALL.into_iter().find(|state| state.as_str() == text);
-        known.ok_or_else(|| format!("\"{}\" is no state: give draft, finalized, paid or void", text.escape_default()))
-    }
-}
+use crate::billing::invoice::{self, store::State};
 
 /// An invoice as it is stored.
 #[derive(Clone, Debug)]
@@ -136,7 +89,7 @@ impl Stored {
 }
 
 fn check(what: &str, sha256: &str, body: &str) -> anyhow::Result<()> {
-    let hash: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = invoice::sha256(body);
     ensure!(
         hash == sha256,
         "the {what} hashes to {hash}, but was stored with {sha256}: it was altered, find out where with tollgate usage verify"

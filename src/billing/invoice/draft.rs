@@ -1,6 +1,7 @@
 //! A run's drafts: a month that is over everywhere becomes one document for each partner and currency.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::Context;
 use rand::Rng;
@@ -18,7 +19,7 @@ use crate::clock::Micros;
 use crate::config;
 use crate::db::dialect::Dialect;
 use crate::directory::Partner;
-use crate::ids::InvoiceId;
+use crate::ids::{InvoiceId, ReplicaId};
 use crate::money::{Currency, Money};
 
 /// Lines by currency, and what they were made from.
@@ -39,8 +40,16 @@ pub struct Computed {
 pub struct Late {
     /// In order.
     pub months: BTreeSet<Period>,
-    /// Records at or below it were billed: by currency, since each has its invoices.
-    pub after: BTreeMap<String, Cut>,
+    /// By currency, since each has its invoices: the month of the newest, and how far it went.
+    newest: BTreeMap<String, (Period, Arc<Cut>)>,
+}
+
+impl Late {
+    /// The records of a month that invoices in a currency have: those at or below it.
+    pub fn billed_to(&self, period: Period, currency: &str) -> Arc<Cut> {
+        let newest = self.newest.get(currency).filter(|(of, _)| *of >= period);
+        newest.map(|(_, cut)| cut.clone()).unwrap_or_default()
+    }
 }
 
 /// Looks for usage that came late.
@@ -56,24 +65,23 @@ pub async fn late(
         return Ok(Late::default());
     }
     // Ascending, so that the newest of each currency stays.
-    let mut newest = BTreeMap::new();
+    let mut invoices = BTreeMap::new();
     for invoice in store::counting(connection, &partner.id, period.previous()?).await? {
-        newest.insert(invoice.currency, invoice.cut);
+        invoices.insert(invoice.currency, (invoice.period, invoice.cut));
     }
-    let mut after = BTreeMap::new();
-    for (currency, cut) in newest {
-        after.insert(currency, store::cut(connection, &cut).await?);
+    let mut newest = BTreeMap::new();
+    for (currency, (of, cut)) in invoices {
+        newest.insert(currency, (of, Arc::new(store::cut(connection, &cut).await?)));
     }
-    let billed_by_all = |journal: &(crate::ids::ReplicaId, i64)| {
-        after.values().map(|cut| cut.get(journal).copied().unwrap_or(0)).min().unwrap_or(0)
-    };
+    let billed_by_all =
+        |journal: &(ReplicaId, i64)| newest.values().map(|(_, cut)| cut.get(journal).copied().unwrap_or(0)).min().unwrap_or(0);
     let mut months = BTreeSet::new();
     for (cell, journal, last) in cells {
         if last > billed_by_all(&journal) {
             months.insert(calendar.month_of(cell)?.period);
         }
     }
-    Ok(Late { months, after })
+    Ok(Late { months, newest })
 }
 
 /// What the invoice of a partner's month says as the ledger stands.

@@ -8,6 +8,7 @@
 //! changes; what was wrong is put right by a credit note, or by voiding the partner's newest invoice and running its month again.
 
 pub mod draft;
+pub mod evidence;
 pub mod finalize;
 pub mod run;
 pub mod store;

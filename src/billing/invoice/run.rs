@@ -1,6 +1,6 @@
 //! The run: looks whether a month can be closed, and makes its drafts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, bail, ensure};
 use rand::Rng;
@@ -8,17 +8,18 @@ use sqlx::AnyConnection;
 
 use super::Cut;
 use super::draft::{self, House, Late};
+use super::evidence::Proven;
 use super::lines::Plans;
 use super::store::{self, State, Stored};
 use crate::billing::Period;
-use crate::billing::calendar::{Calendar, Month};
-use crate::billing::document::Evidence;
+use crate::billing::calendar::{Calendar, Month, PlanVersion};
 use crate::billing::store as ledger;
 use crate::clock::Micros;
 use crate::config;
 use crate::db::Db;
 use crate::directory::{Partner, store as directory};
 use crate::ids::{PartnerId, ReplicaId};
+use crate::metering::Meter;
 use crate::money::Currency;
 
 /// Partners a transaction: a draft is small, a commit is not.
@@ -34,10 +35,10 @@ pub struct Closable {
     pub plans: Plans,
     /// Who is billed.
     pub accounts: Vec<Account>,
-    /// How far the archive goes: what lies past it is not billed.
+    /// How far the archive goes.
+    pub archived: Cut,
+    /// What is billed: the same, and what retired replicas shipped without archiving it.
     pub cut: Cut,
-    /// Replicas that hold back nothing any more: their disks may be gone, and with them what was not archived.
-    pub retired: Vec<ReplicaId>,
 }
 
 /// A partner of the run.
@@ -54,8 +55,8 @@ pub struct Account {
 
 impl Account {
     /// The currencies that its plan versions have, with those versions.
-    pub fn currencies(&self, plans: &Plans) -> BTreeMap<&'static str, Vec<crate::billing::calendar::PlanVersion>> {
-        let mut currencies: BTreeMap<&'static str, Vec<_>> = BTreeMap::new();
+    pub fn currencies(&self, plans: &Plans) -> BTreeMap<&'static str, Vec<PlanVersion>> {
+        let mut currencies: BTreeMap<&'static str, Vec<PlanVersion>> = BTreeMap::new();
         for subscribed in self.calendar.subscriptions() {
             if let Some(plan) = plans.get(&subscribed.plan) {
                 currencies.entry(plan.currency.code()).or_default().push(subscribed.plan.clone());
@@ -72,7 +73,12 @@ pub async fn closable(db: &Db, settings: &config::Invoice, period: Period, only:
     let plans = ledger::plans_by_version(&mut connection).await?;
     let mut calendars = ledger::calendars(&mut connection, only).await?;
     let replicas = store::replicas(&mut connection).await?;
-    let cut = store::archived(&mut connection).await?;
+    let archived = store::archived(&mut connection).await?;
+    let mut cut = archived.clone();
+    for (journal, last) in store::shipped_by_retired(&mut connection).await? {
+        let known = cut.entry(journal).or_default();
+        *known = last.max(*known);
+    }
     let mut accounts = Vec::new();
     for partner in directory::partners(&mut connection, now).await? {
         let Some(calendar) = calendars.remove(&partner.id) else { continue };
@@ -99,8 +105,7 @@ pub async fn closable(db: &Db, settings: &config::Invoice, period: Period, only:
         accounts.push(Account { partner, calendar, month, late });
     }
     ensure!(!accounts.is_empty(), "there is no partner to bill: see tollgate partner list");
-    let retired = replicas.into_iter().filter(|replica| replica.retired).map(|replica| replica.id).collect();
-    Ok(Closable { period, now, plans, accounts, cut, retired })
+    Ok(Closable { period, now, plans, accounts, archived, cut })
 }
 
 /// Months are billed in order: what is billed in advance, or late, is held against what was billed before.
@@ -142,7 +147,7 @@ pub async fn drafts(
     db: &Db,
     settings: &config::Invoice,
     closable: &Closable,
-    evidence: &HashMap<(PartnerId, &'static str), Evidence>,
+    proven: &Proven,
     rng: &mut (impl Rng + Send),
 ) -> anyhow::Result<Ran> {
     let cut_id = format!("cut_{}", crate::ids::InvoiceId::new(closable.now, rng).as_str().trim_start_matches("inv_"));
@@ -155,7 +160,7 @@ pub async fn drafts(
             store::insert_cut(&mut transaction, db.dialect(), &cut_id, &closable.cut).await?;
             cut_is_kept = true;
         }
-        for Account { partner, calendar, .. } in accounts {
+        for Account { partner, calendar, .. } in accounts.iter() {
             let (computed, _) = draft::compute(&mut transaction, &closable.plans, partner, calendar, closable.period).await?;
             if let Some(journal) = beyond(closable, &computed.positions) {
                 ran.left.push(format!(
@@ -164,7 +169,17 @@ pub async fn drafts(
                 ));
                 continue;
             }
-            let of = |currency: Currency| evidence.get(&(partner.id.clone(), currency.code())).cloned().unwrap_or_default();
+            let counted = computed.usage.get(&closable.period).into_iter().flatten();
+            let counted: u64 = counted.flat_map(|(_, used)| used.get(&Meter::Requests)).map(|of| of.rated + of.trial).sum();
+            let found = proven.records(&partner.id);
+            if counted != found && closable.cut == closable.archived {
+                ran.left.push(format!(
+                    "{}: the ledger counts {counted} answers in {}, but the archive has {found} records of them; see tollgate usage verify",
+                    partner.name, closable.period
+                ));
+                continue;
+            }
+            let of = |currency: Currency| proven.evidence(&partner.id, currency);
             let drafts = draft::store_drafts(&mut transaction, &house, partner, &computed, of, rng).await?;
             ran.drafts.extend(drafts);
         }
@@ -173,13 +188,11 @@ pub async fn drafts(
     Ok(ran)
 }
 
-/// A journal with records that are counted and not archived; not one of a retired replica.
+/// A journal with records that are counted and not archived.
 fn beyond<'a>(closable: &Closable, positions: &'a Cut) -> Option<&'a (ReplicaId, i64)> {
     let is_beyond = |(journal, last): &(&'a (ReplicaId, i64), &u64)| {
         // A replica without an id: cells from before positions were kept.
-        !journal.0.as_str().is_empty()
-            && **last > closable.cut.get(*journal).copied().unwrap_or(0)
-            && !closable.retired.contains(&journal.0)
+        !journal.0.as_str().is_empty() && **last > closable.cut.get(*journal).copied().unwrap_or(0)
     };
     positions.iter().find(is_beyond).map(|(journal, _)| journal)
 }

@@ -42,7 +42,8 @@ impl State {
         }
     }
 
-    fn from_name(name: &str) -> Option<Self> {
+    /// The state of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
         [Self::Draft, Self::Finalized, Self::Paid, Self::Void].into_iter().find(|state| state.as_str() == name)
     }
 }
@@ -335,25 +336,31 @@ pub async fn replicas(connection: &mut AnyConnection) -> anyhow::Result<Vec<Repo
     rows.iter().map(replica).collect()
 }
 
-/// How far each journal is in the archive. What a retired replica shipped and did not archive counts as archived: its disk may be
-/// gone.
+/// How far each journal is in the archive.
 pub async fn archived(connection: &mut AnyConnection) -> anyhow::Result<Cut> {
     let rows = sqlx::query(
-        "select replica_id, epoch, cast(max(first_sequence + records - 1) as bigint) from archived_segment group by replica_id, epoch \
-         union all \
-         select journal_watermark.replica_id, journal_watermark.epoch, journal_watermark.sequence from journal_watermark \
+        "select replica_id, epoch, cast(max(first_sequence + records - 1) as bigint) from archived_segment \
+         group by replica_id, epoch",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(position).collect()
+}
+
+/// How far the journals of retired replicas are in the ledger: their disks may be gone, and with them what was not archived.
+pub async fn shipped_by_retired(connection: &mut AnyConnection) -> anyhow::Result<Cut> {
+    let rows = sqlx::query(
+        "select journal_watermark.replica_id, journal_watermark.epoch, journal_watermark.sequence from journal_watermark \
          join replica on replica.id = journal_watermark.replica_id where replica.retired_at is not null",
     )
     .fetch_all(connection)
     .await?;
-    let mut cut = Cut::new();
-    for row in &rows {
-        let journal = (row.try_get::<String, _>(0)?.into(), row.try_get(1)?);
-        let last = u64::try_from(row.try_get::<i64, _>(2)?)?;
-        let known = cut.entry(journal).or_default();
-        *known = last.max(*known);
-    }
-    Ok(cut)
+    rows.iter().map(position).collect()
+}
+
+fn position(row: &AnyRow) -> anyhow::Result<((ReplicaId, i64), u64)> {
+    let journal = (row.try_get::<String, _>(0)?.into(), row.try_get(1)?);
+    Ok((journal, u64::try_from(row.try_get::<i64, _>(2)?)?))
 }
 
 /// Keeps a cut under an id of its own.
@@ -373,9 +380,5 @@ pub async fn insert_cut(connection: &mut AnyConnection, dialect: Dialect, id: &s
 pub async fn cut(connection: &mut AnyConnection, id: &str) -> anyhow::Result<Cut> {
     let rows =
         sqlx::query("select replica_id, epoch, sequence from journal_cut where id = $1").bind(id).fetch_all(connection).await?;
-    let entry = |row: &AnyRow| {
-        let journal = (row.try_get::<String, _>(0)?.into(), row.try_get(1)?);
-        Ok((journal, u64::try_from(row.try_get::<i64, _>(2)?)?))
-    };
-    rows.iter().map(entry).collect()
+    rows.iter().map(position).collect()
 }

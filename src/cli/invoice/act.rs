@@ -1,9 +1,8 @@
 //! Closing a month, and what happens to an invoice after it.
 
-use std::collections::HashMap;
-
 use super::show;
 use crate::billing::Period;
+use crate::billing::invoice::evidence::Proven;
 use crate::billing::invoice::finalize as invoice;
 use crate::billing::invoice::run::{self, Ran};
 use crate::billing::invoice::store::{self, State, Stored};
@@ -12,6 +11,7 @@ use crate::cli::context::Context;
 use crate::cli::output::{self, Format};
 use crate::db::Db;
 use crate::directory::admin;
+use crate::metering::Archive;
 use crate::money::{Currency, Money};
 
 /// Invoices a transaction.
@@ -31,8 +31,9 @@ pub(super) async fn run(
         None => None,
     };
     let closable = run::closable(&db, &context.settings.invoice, period, partner.as_ref()).await?;
-    let evidence = HashMap::new();
-    let Ran { drafts, left } = run::drafts(&db, &context.settings.invoice, &closable, &evidence, &mut context.rng).await?;
+    let archive = Archive::open(&context.settings.archive, &context.settings.data_dir)?;
+    let proven = Proven::read(&db, &archive, &closable).await?;
+    let Ran { drafts, left } = run::drafts(&db, &context.settings.invoice, &closable, &proven, &mut context.rng).await?;
     if drafts.is_empty() && left.is_empty() {
         let filter = store::Filter { period: Some(period), partner: partner.as_ref(), state: None };
         let there = store::list(&mut *db.read().await?, &filter).await?;

@@ -77,7 +77,7 @@ fn lines() -> Vec<Line> {
     let starter = |kind, description, amount| line(kind, "2026-11", "starter@1", "Starter", description, amount);
     let growth = |kind, description, amount| line(kind, "2026-11", "growth@2", "Growth", description, amount);
     let december = |kind, description, amount| line(kind, "2026-12", "growth@2", "Growth", description, amount);
-    let october = line(Kind::Usage, "2026-10", "starter@1", "Starter", "Inventory", "0.06");
+    let october = line(Kind::Usage, "2026-10", "starter@1", "Starter", "Units of inventory", "0.06");
     let before = BilledBefore { units: Some(10_200), amount: "0.30".into(), invoices: vec!["INV-2026-000031".into()] };
     // 100,000 × 0.002 + 900,000 × 0.001 + 203,333 × 0.0005 = 1,201.6665
     let tiers = vec![
@@ -93,21 +93,29 @@ fn lines() -> Vec<Line> {
             "inventory",
             12_400,
             Some(("per_unit", 5_334, vec![step((None, None), 7_066, None, "0.0015", "10.5990")])),
-            starter(Kind::Usage, "Inventory", "10.60"),
+            starter(Kind::Usage, "Units of inventory", "10.60"),
         ),
         // 199 × 14 / 30 = 92.8667
         days(14, 30, growth(Kind::BaseFee, "Base fee", "92.87")),
-        used("pricing", 1_250_000, Some(("graduated", 46_667, tiers)), growth(Kind::Usage, "Pricing", "1201.67")),
+        used("pricing", 1_250_000, Some(("graduated", 46_667, tiers)), growth(Kind::Usage, "Units of pricing", "1201.67")),
         // 48,210 units are 5 packages begun: 5 × 12.50 = 62.50
         used(
             "journey",
             48_210,
             Some(("package", 0, vec![step((None, None), 5, Some(10_000), "12.50", "62.50")])),
-            growth(Kind::Usage, "Journey", "62.50"),
+            growth(Kind::Usage, "Units of journey", "62.50"),
         ),
-        used("requests", 61_034, Some(("none", 0, vec![])), growth(Kind::Usage, "Requests", "0.00")),
+        used("requests", 61_034, Some(("none", 0, vec![])), growth(Kind::Usage, "Answered requests", "0.00")),
         // 3,120 × 0.0005 = 1.56
-        Line { value: Some("1.56".into()), ..used("pricing", 3_120, None, growth(Kind::Waived, "Pricing, waived", "0.00")) },
+        Line {
+            value: Some("1.56".into()),
+            ..used(
+                "pricing",
+                3_120,
+                None,
+                growth(Kind::Waived, "Units of pricing that were staler than promised, not billed", "0.00"),
+            )
+        },
         // (92.87 + 1,201.67 + 62.50) × 10 % = 135.704
         growth(Kind::Discount, "Discount of 10 %", "-135.70"),
         days(31, 31, december(Kind::BaseFee, "Base fee", "199.00")),
@@ -169,7 +177,7 @@ pub(super) fn credit_note() -> CreditNote {
         partner: "pt_01k9example000000000000000".into(),
         reason: "Prices of the market PT were wrong for some hours on 21 November; agreed with Ms Carvalho.".into(),
         currency: "EUR".into(),
-        lines: vec![line(3, "Base fee", "20.00"), line(4, "Pricing", "30.00")],
+        lines: vec![line(3, "Base fee", "20.00"), line(4, "Units of pricing", "30.00")],
         net: "50.00".into(),
         tax: Tax { rate: "19".into(), exemption: None, amount: "9.50".into() },
         total: "59.50".into(),

@@ -82,8 +82,8 @@ impl Database {
         vec![
             ("TOLLGATE__DATA_DIR".into(), self.data_dir().display().to_string()),
             ("TOLLGATE__DATABASE__URL".into(), self.url.clone()),
-            ("TOLLGATE__DATABASE__CLOCK_SHIFT".into(), shift),
             ("TOLLGATE__INVOICE__SELLER__NAME".into(), "Seller Ltd".into()),
+            ("TOLLGATE__DATABASE__CLOCK_SHIFT".into(), shift),
         ]
     }
 }

@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use super::sheet::{ACCENT, Align, Cell, GREY, INK, LEFT, RIGHT, Row, Sheet};
 use super::text::{Face, Fonts, Line as Set};
 use super::words;
-use crate::billing::document::{Invoice, Kind, Line, Step};
+use crate::billing::document::{Invoice, Line, Step};
 use crate::money::Currency;
 
 const QUANTITY: Align = Align::Right(334.0);
@@ -133,13 +133,8 @@ fn details(line: &Line) -> Vec<Detail> {
             add(what, Some(step.quantity), Some(step.price.clone()), Some(step.amount.clone()));
         }
     }
-    match line.kind {
-        Kind::Trial => add("free in the trial".to_owned(), None, None, None),
-        Kind::Waived => {
-            let value = line.value.as_deref().map_or(String::new(), |value| format!(", worth {}", words::number(value)));
-            add(format!("staler than the plan promises: not charged{value}"), None, None, None);
-        }
-        _ => {}
+    if let Some(value) = &line.value {
+        add(format!("not charged; they would have cost {}", words::number(value)), None, None, None);
     }
     if let Some(before) = &line.billed_before {
         let units = before.units.map_or(String::new(), |units| format!(" ({})", words::count(units, "unit")));
