@@ -28,6 +28,7 @@ mod power_cut;
 mod rating;
 mod refusals;
 mod retail;
+mod scenario;
 mod schema;
 mod tidy;
 mod watermark;

@@ -12,18 +12,16 @@ use tollgate::billing::invoice::{Basis, Billed, Keyed, MonthUsage, Plans, draft,
 use tollgate::billing::plan::{self, Plan};
 use tollgate::clock::Micros;
 use tollgate::metering::Meter;
-use tollgate::money::{Currency, Money};
+use tollgate::money::Currency;
 
 use super::case::{Case, METERS};
 use super::generate;
-use super::oracle::{self, Invoice, Oracle};
+use super::oracle::Oracle;
+use super::said::{Said, expected, explained, is_beyond, said};
 use crate::support::{full, rng};
 
 const CELL: i64 = 15 * 60 * 1_000_000;
 const CASES: u64 = 10_000;
-
-/// A line as both sides can say it: month, kind, plan, meter, days, units and included ones, billed before, value, amount.
-type Said = (String, String, String, String, String, String, i128, String, i128);
 
 fn plan(case: &Case, place: usize) -> Plan {
     plan::parse(&case.plans[place].toml()).unwrap().remove(0)
@@ -72,81 +70,6 @@ fn usage(case: &Case, cut: usize, calendar: &Calendar) -> BTreeMap<Period, Month
     usage
 }
 
-fn said(line: &Keyed, currency: Currency) -> Said {
-    let minor = |text: &str| i128::from(Money::of(text.parse().unwrap(), currency).unwrap().minor);
-    let it = &line.line;
-    let days = it.days.filter(|_| it.kind.as_str() == "base_fee" || it.kind.as_str() == "minimum");
-    (
-        it.period.clone(),
-        it.kind.as_str().to_owned(),
-        it.plan.clone(),
-        it.meter.clone().unwrap_or_default(),
-        days.map(|days| format!("{}/{}", days.counted, days.of)).unwrap_or_default(),
-        units(it.units, it.pricing.as_ref().filter(|pricing| pricing.model != "none").map(|pricing| pricing.included)),
-        it.billed_before.as_ref().map_or(0, |before| minor(&before.amount)),
-        it.value.as_ref().map(|value| minor(value).to_string()).unwrap_or_default(),
-        minor(&it.amount),
-    )
-}
-
-fn units(units: Option<u64>, included: Option<u64>) -> String {
-    let text = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
-    format!("{} {}", text(units), text(included))
-}
-
-/// The steps that explain a line to people must come to what it was rounded from, exactly.
-fn explained(line: &Keyed, currency: Currency) -> Result<(), String> {
-    let Some(pricing) = &line.line.pricing else { return Ok(()) };
-    let mut sum = oracle::exact("0");
-    for step in &pricing.steps {
-        let amount = oracle::exact(&step.amount);
-        if oracle::exact(&step.price) * BigInt::from(step.quantity) != amount {
-            return Err(format!("a step is no product: {step:?}"));
-        }
-        sum += amount;
-    }
-    let before = line.line.billed_before.as_ref().map_or("0", |before| &before.amount);
-    let sign = if before.starts_with('-') { -1 } else { 1 };
-    let before = oracle::round(&oracle::exact(before.trim_start_matches('-')), currency.exponent()) * sign;
-    if oracle::round(&sum, currency.exponent()) != before + line.amount.minor {
-        return Err(format!("the steps come to something else: {:?}", line.line));
-    }
-    let units: u64 = pricing.steps.iter().map(|step| step.quantity).sum();
-    let past = line.line.units.unwrap_or(0).saturating_sub(pricing.included);
-    let is_right = match pricing.model.as_str() {
-        "package" => pricing.steps[0].quantity == past.div_ceil(pricing.steps[0].package.unwrap()),
-        "none" => pricing.steps.is_empty(),
-        _ => units == past,
-    };
-    is_right.then_some(()).ok_or_else(|| format!("the steps have other units: {:?}", line.line))
-}
-
-fn expected(case: &Case, line: &oracle::Line) -> Said {
-    let number = |money: &BigInt| i128::try_from(money).unwrap();
-    (
-        line.month.to_string(),
-        line.kind.to_owned(),
-        case.plans[line.plan].name(),
-        line.meter.unwrap_or_default().to_owned(),
-        line.days.map(|(days, of)| format!("{days}/{of}")).unwrap_or_default(),
-        units(line.units, line.included),
-        number(&line.before),
-        line.value.as_ref().map(|value| value.to_string()).unwrap_or_default(),
-        number(&line.amount),
-    )
-}
-
-/// Whether some number on the way is beyond what minor units are counted in.
-fn is_beyond(invoices: &[Invoice]) -> bool {
-    let sum: BigInt = invoices.iter().flat_map(|invoice| &invoice.lines).flat_map(sizes).sum();
-    sum > (i64::MAX / 4).into()
-}
-
-fn sizes(line: &oracle::Line) -> [BigInt; 3] {
-    let size = |money: &BigInt| BigInt::from(money.magnitude().clone());
-    [size(&line.before), size(&line.amount), line.value.as_ref().map_or(BigInt::from(0), size)]
-}
-
 /// The three points of "An invoice", then the table's order.
 fn place(line: &Said, month: &str) -> (u8, String, String, usize) {
     let group = if line.0 == month {
@@ -186,8 +109,8 @@ fn compare(case: &Case) -> Result<(), String> {
             return Err(format!("cut {cut} ({month}): invoices in {:?}, expected {wanted_codes:?}", codes(&found)));
         }
         for ((currency, lines), wanted) in found.iter().zip(&wanted) {
-            lines.iter().try_for_each(|line| explained(line, *currency))?;
-            let in_order: Vec<Said> = lines.iter().map(|line| said(line, *currency)).collect();
+            lines.iter().try_for_each(|line| explained(&line.line, *currency))?;
+            let in_order: Vec<Said> = lines.iter().map(|line| said(&line.line, *currency)).collect();
             let kinds_in_order = |pair: &[Said]| {
                 let [(a, amonth, aplan, akind), (b, bmonth, bplan, bkind)] = [place(&pair[0], &month), place(&pair[1], &month)];
                 a < b || (a == b && ((amonth, aplan) != (bmonth, bplan) || akind <= bkind || pair[0].6 != 0 || pair[1].6 != 0))
