@@ -12,12 +12,14 @@ use crate::support::{self, Process, counted, full, graphql, on_both_databases, p
 
 const CLIENTS: usize = 6;
 
-/// Every record in the journal's files, read by the format's description alone.
-fn journal(folder: &Path) -> Vec<Value> {
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
+/// Every record of the journal, in the archive and on this disk, read by the format's description alone. A segment may be in both.
+fn journal(data_dir: &Path) -> Vec<Value> {
+    let replica = std::fs::read_to_string(data_dir.join("replica")).unwrap();
+    let folders = [data_dir.join("archive/journal").join(replica.trim()), data_dir.join("journal")];
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+    let files: BTreeMap<_, _> = files.map(|file| (file.file_name().unwrap().to_owned(), file)).collect();
     let mut records = Vec::new();
-    for file in files {
+    for file in files.into_values() {
         let bytes = std::fs::read(&file).unwrap();
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         let mut at = 16 + u32_at(8) as usize;
@@ -111,7 +113,7 @@ on_both_databases! {
         received.push((last["extensions"]["usage"]["requestId"].as_str().unwrap().to_owned(), 0));
         process.terminate();
 
-        let records = journal(&database.data_dir().join("journal"));
+        let records = journal(&database.data_dir());
         let journaled: HashSet<&str> = records.iter().map(|record| record["request"].as_str().unwrap()).collect();
         let lost = received.iter().filter(|(id, _)| !journaled.contains(id.as_str())).count();
         let duplicated = records.len() - journaled.len();

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod archiving;
 mod bad_input;
 mod bundle;
 mod commands;
