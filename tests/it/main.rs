@@ -29,6 +29,7 @@ mod power_cut;
 mod rating;
 mod refusals;
 mod retail;
+mod scenario;
 mod schema;
 mod tidy;
 mod watermark;
