@@ -25,6 +25,7 @@ mod kill;
 mod limits;
 mod over_http;
 mod power_cut;
+mod rating;
 mod refusals;
 mod retail;
 mod schema;
