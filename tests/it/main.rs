@@ -30,4 +30,5 @@ mod refusals;
 mod retail;
 mod schema;
 mod tidy;
+mod verify;
 mod watermark;
