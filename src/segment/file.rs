@@ -231,13 +231,15 @@ fn later_witness(bytes: &[u8], broken: usize) -> Option<usize> {
     None
 }
 
-/// Deletes the segments below `number`, oldest first, each durably before the next, so that a crash leaves no gap.
+/// Deletes the segments below `number`, oldest first, so that a crash leaves no gap.
 pub fn remove_before(folder: impl Into<Folder>, number: u64) -> anyhow::Result<()> {
     let folder = folder.into();
     for old in list(&folder)?.into_iter().take_while(|&old| old < number) {
-        folder.disk.remove(&path(&folder, old))?;
+        // The one before it must be gone for good: of two removals, a crash may undo the first.
         folder.disk.sync_folder(folder.path())?;
+        folder.disk.remove(&path(&folder, old))?;
     }
+    folder.disk.sync_folder(folder.path())?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use tollgate::config::Durability;
 use tollgate::metering::Journal;
 use tollgate::segment::{AppendError, Options};
 
-use self::disk::{SimDisk, Tally};
+use self::disk::{LetGo, SimDisk, Tally};
 use self::model::{Counts, Model, Outcome};
 use self::subject::{Answer, Log, Subject};
 use crate::support::{self, full};
@@ -80,6 +80,7 @@ impl Case {
 
         self.disk.hold_writes();
         let mut waiting = Waiting::new();
+        let _let_go = LetGo(self.disk.clone());
         for _ in 0..self.rng.random_range(1..20) {
             // A first one alone, so that the writing thread is held before it can look for more: what is in a group is the seed's
             // matter, not the scheduler's.

@@ -116,6 +116,7 @@ struct Inner {
 }
 
 /// The disk, as the test sees it.
+#[derive(Clone)]
 pub(super) struct SimDisk(Arc<Inner>);
 
 /// The disk, as one process sees it.
@@ -180,9 +181,10 @@ impl State {
         file.unsynced.push(change);
     }
 
-    /// Of what was not synced, any part becomes durable.
-    fn tear(&mut self, file: usize) {
+    /// Of what was not synced, any part becomes durable, and the bytes of the rest are forgotten. What cut the file is told.
+    fn tear(&mut self, file: usize) -> Vec<Change> {
         let File { durable, unsynced, .. } = &mut self.files[file];
+        let cuts = unsynced.iter().filter(|change| matches!(change, Change::Length(_))).cloned().collect();
         for change in unsynced.drain(..) {
             // 0: all of it; 3: nothing.
             let survives = self.rng.random_range(0..4);
@@ -212,6 +214,7 @@ impl State {
                 }
             }
         }
+        cuts
     }
 
     fn power_cut(&mut self) {
@@ -224,7 +227,7 @@ impl State {
             }
         }
         for file in 0..self.files.len() {
-            self.tear(file);
+            drop(self.tear(file));
             self.files[file].seen = self.files[file].durable.clone();
         }
         self.durable = names.clone();
@@ -267,7 +270,7 @@ impl SimDisk {
         Self(Arc::new(Inner { state: Mutex::new(state), let_go: Condvar::new() }))
     }
 
-    /// The same disk once more, with a process of its own.
+    /// Another disk with the same on it.
     pub(super) fn copy(&self) -> Self {
         let state = self.0.state.lock().clone();
         Self(Arc::new(Inner { state: Mutex::new(state), let_go: Condvar::new() }))
@@ -357,6 +360,17 @@ impl SimDisk {
     }
 }
 
+/// Lets a held write go when a test fails: who appends waits for it before the test ends.
+pub(super) struct LetGo(pub(super) SimDisk);
+
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end();
+        }
+    }
+}
+
 fn name_of(path: &Path) -> OsString {
     path.file_name().unwrap().to_owned()
 }
@@ -416,7 +430,7 @@ impl Disk for Process {
         self.disk.state.lock().all_or_nothing(self.number, |state| state.rename(NameChange::Removed(name_of(path))))
     }
 
-    /// When it fails the names stay unsynced: they are in the file system's own journal, and that does not forget.
+    /// When it fails the names stay unsynced, as lengths do.
     fn sync_folder(&self, _folder: &Path) -> io::Result<()> {
         self.disk.state.lock().all_or_nothing(self.number, |state| {
             state.durable = state.seen.clone();
@@ -486,7 +500,9 @@ impl DiskFile for Open {
             let File { durable, unsynced, .. } = &mut state.files[self.file];
             unsynced.drain(..).for_each(|change| apply(durable, &change));
         } else if matches!(fate, Fate::Fails) {
-            state.tear(self.file);
+            let cuts = state.tear(self.file);
+            // Lengths are in the file system's own journal, and that does not forget.
+            state.files[self.file].unsynced = cuts;
         }
         match fate {
             Fate::Done => Ok(()),

@@ -77,7 +77,9 @@ fn walk<'a>(
         header(&bytes[16..frames]);
         let mut at = frames;
         while at < bytes.len() {
+            assert!(at + 16 < bytes.len(), "{name} is cut off at byte {at}");
             let end = at + 16 + u32_at(bytes, at);
+            assert!(end <= bytes.len(), "{name} is cut off at byte {at}");
             assert_eq!(crc32c::crc32c(&bytes[at + 8..end]) as usize, u32_at(bytes, at + 4), "{name} at byte {at}");
             frame(name, at, end, bytes);
             at = end;
