@@ -13,6 +13,7 @@ pub mod plan;
 pub mod preview;
 pub mod rating;
 pub mod store;
+pub mod verify;
 
 mod period;
 

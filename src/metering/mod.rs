@@ -16,6 +16,7 @@ mod meter;
 mod offer;
 pub mod reading;
 mod record;
+pub mod recount;
 pub mod replica_store;
 mod shipper;
 mod shipping;

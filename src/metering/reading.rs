@@ -83,6 +83,18 @@ pub struct Reading {
     broken: bool,
 }
 
+/// Whether the bytes that the archive has for `row` are the ones that were archived.
+pub(super) fn is_archived(row: &ArchivedSegment, bytes: &Bytes) -> anyhow::Result<()> {
+    let (size, sha256) = (bytes.len() as u64, hex(&Sha256::digest(bytes)));
+    ensure!(
+        size == row.bytes && sha256 == row.sha256,
+        "it has {size} bytes with the SHA-256 {sha256}, but {} bytes with {} were archived",
+        row.bytes,
+        row.sha256
+    );
+    Ok(())
+}
+
 impl Reading {
     /// Of a segment's bytes.
     pub fn new(bytes: Bytes) -> anyhow::Result<Self> {
@@ -95,15 +107,9 @@ impl Reading {
 
     /// Of the bytes that the archive has for `row`; they must be the ones that were archived.
     pub fn archived(row: &ArchivedSegment, bytes: Bytes) -> anyhow::Result<Self> {
-        let (size, sha256) = (bytes.len() as u64, hex(&Sha256::digest(&bytes)));
-        let reading = Self::new(bytes)?;
+        let reading = Self::new(bytes.clone())?;
         reading.is_of(row)?;
-        ensure!(
-            size == row.bytes && sha256 == row.sha256,
-            "it has {size} bytes with the SHA-256 {sha256}, but {} bytes with {} were archived",
-            row.bytes,
-            row.sha256
-        );
+        is_archived(row, &bytes)?;
         Ok(reading)
     }
 
@@ -131,6 +137,11 @@ impl Reading {
     /// The byte up to which it has been read.
     pub fn byte(&self) -> u64 {
         self.image.byte()
+    }
+
+    /// Whether something was wrong, so that nothing more comes.
+    pub fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// The sequence of the next record.

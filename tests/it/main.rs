@@ -5,6 +5,7 @@
 mod support;
 
 mod bad_input;
+mod bundle;
 mod commands;
 mod corpus;
 mod cost;
@@ -24,6 +25,7 @@ mod kill;
 mod limits;
 mod over_http;
 mod power_cut;
+mod rating;
 mod refusals;
 mod retail;
 mod schema;

@@ -1,9 +1,12 @@
 //! A database of its own for each test.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 
+use jiff::SignedDuration;
 use sqlx::{AnyConnection, Connection, Row};
 use tempfile::TempDir;
+use tollgate::clock::{Clock, Micros};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -16,6 +19,8 @@ pub(crate) struct Database {
     pub(crate) kind: Kind,
     pub(crate) url: String,
     folder: TempDir,
+    /// What `database.clock_shift` is, in microseconds.
+    shift: AtomicI64,
 }
 
 impl Database {
@@ -33,11 +38,21 @@ impl Database {
                 format!("{server}/{name}")
             }
         };
-        Self { kind, url, folder }
+        Self { kind, url, folder, shift: AtomicI64::new(0) }
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// For the commands and gateways that are started from now on, it is `instant`; time goes on from there.
+    pub(crate) fn set_now(&self, instant: Micros) {
+        self.shift.store(instant.0 - Clock::system().now().0, Ordering::Relaxed);
+    }
+
+    /// What that takes.
+    pub(crate) fn clock_shift(&self) -> SignedDuration {
+        SignedDuration::from_micros(self.shift.load(Ordering::Relaxed))
     }
 
     /// A file in the test's folder.
@@ -62,10 +77,13 @@ impl Database {
 
     /// What commands and processes need to find it.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        let shift = self.clock_shift().as_micros();
+        let shift = format!("{}{}us", if shift < 0 { "-" } else { "" }, shift.unsigned_abs());
         vec![
             ("TOLLGATE__DATA_DIR".into(), self.data_dir().display().to_string()),
             ("TOLLGATE__DATABASE__URL".into(), self.url.clone()),
             ("TOLLGATE__INVOICE__SELLER__NAME".into(), "Seller Ltd".into()),
+            ("TOLLGATE__DATABASE__CLOCK_SHIFT".into(), shift),
         ]
     }
 }

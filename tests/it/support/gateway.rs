@@ -40,6 +40,7 @@ impl Gateway {
     pub(crate) fn settings(database: &Database) -> Settings {
         let mut settings = Settings::defaults(&database.data_dir()).unwrap();
         settings.database.url = database.url.clone();
+        settings.database.clock_shift = database.clock_shift();
         settings.server.listen = "127.0.0.1:0".parse().unwrap();
         settings.server.operator_listen = "127.0.0.1:0".parse().unwrap();
         settings

@@ -13,9 +13,9 @@ pub(super) fn print(fonts: &Fonts, stored: &StoredCreditNote) -> anyhow::Result<
     let mut sheet = Sheet::new(fonts);
     parts::letterhead(&mut sheet, &note.seller, "Credit note", &note.number);
     let facts = [
-        ("Issued", words::day(&note.issued_at)),
+        ("Issued", words::instant(&note.issued_at)),
         ("On invoice", note.invoice.clone()),
-        ("", format!("of {}", words::day(&note.invoice_issued_at))),
+        ("", format!("of {}", words::instant(&note.invoice_issued_at))),
         ("Currency", note.currency.clone()),
         ("Account", note.partner.to_string()),
     ];

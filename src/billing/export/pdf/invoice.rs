@@ -46,7 +46,7 @@ pub(super) fn print(fonts: &Fonts, stored: &StoredInvoice) -> anyhow::Result<Vec
 fn facts(stored: &StoredInvoice) -> Vec<(&'static str, String)> {
     let invoice = &stored.document;
     let mut facts = Vec::new();
-    facts.extend(invoice.issued_at.as_deref().map(|at| ("Issued", words::day(at))));
+    facts.extend(invoice.issued_at.as_deref().map(|at| ("Issued", words::day_in(at, &invoice.period.timezone))));
     facts.extend(invoice.due_on.as_deref().map(|on| ("Due", words::day(on))));
     facts.push(("Period", words::month(&invoice.period.month)));
     facts.push(("", format!("from {}", words::instant(&invoice.period.from))));
@@ -88,7 +88,9 @@ fn evidence(sheet: &mut Sheet<'_>, stored: &StoredInvoice) {
         parts::paragraph(sheet, &text, GREY);
     }
     sheet.y += 3.0;
-    parts::hash(sheet, "Evidence root", &evidence.root);
+    if !evidence.root.is_empty() {
+        parts::hash(sheet, "Evidence root", &evidence.root);
+    }
     parts::hash(sheet, "This document's hash", &stored.sha256);
     sheet.y += 3.0;
     let how = "The root is the Merkle root (RFC 6962, SHA-256) over the days' roots, and those are over the usage records themselves. The \

@@ -137,7 +137,7 @@ pub(super) fn hash(sheet: &mut Sheet<'_>, name: &str, hash: &str) {
     let fonts = sheet.fonts;
     sheet.text(Align::Left(LEFT), 9.0, fonts.line(Face::Regular, 8.5, name), GREY);
     let x = LEFT + 112.0;
-    let lines = if hash.is_empty() { Vec::new() } else { fonts.fit(Face::Mono, 7.5, 5.0, hash, RIGHT - x) };
+    let lines = fonts.fit(Face::Mono, 7.5, 5.0, hash, RIGHT - x);
     let count = lines.len().max(1);
     for line in lines.into_iter().take(8) {
         sheet.text(Align::Left(x), 9.0, line, INK);

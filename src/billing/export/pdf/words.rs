@@ -27,6 +27,14 @@ pub(super) fn day(text: &str) -> String {
     }
 }
 
+/// The day that an instant falls on in a time zone; in UTC where the zone is not known.
+pub(super) fn day_in(text: &str, zone: &str) -> String {
+    match (text.parse::<Timestamp>(), TimeZone::get(zone)) {
+        (Ok(at), Ok(zone)) => day(&at.to_zoned(zone).date().to_string()),
+        _ => day(text),
+    }
+}
+
 /// An instant: `2026-12-03T09:00:00Z` as `3 December 2026, 09:00 UTC`.
 pub(super) fn instant(text: &str) -> String {
     match text.parse::<Timestamp>() {
@@ -115,6 +123,8 @@ mod tests {
         assert_eq!(day("2026-12-31"), "31 December 2026");
         assert_eq!(day("soon"), "soon");
         assert_eq!(day("ééééééééééé"), "ééééééééééé");
+        assert_eq!(day_in("2026-12-02T23:30:00.000Z", "Europe/Berlin"), "3 December 2026");
+        assert_eq!(day_in("2026-12-02T23:30:00.000Z", "Nowhere"), "2 December 2026");
         assert_eq!(instant("2026-10-31T23:00:00Z"), "31 October 2026, 23:00 UTC");
         assert_eq!(instant("2026-10-31"), "2026-10-31");
         assert_eq!(month("2026-02"), "February 2026");
