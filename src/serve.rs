@@ -25,7 +25,7 @@ use crate::gate::budget::Budgets;
 use crate::gate::limiter::Limiter;
 use crate::gate::shield::Shield;
 use crate::http::{self, server};
-use crate::metering::{self, Archive, Archiver, InFlight, Journal, Shipped, Shipper, retention};
+use crate::metering::{self, Archive, Archiver, InFlight, Journal, Shipped, Shipper, reship, retention};
 use crate::operation::Documents;
 use crate::operator::Issuer;
 use crate::product::{self, Services};
@@ -87,6 +87,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let last_used = LastUsed::new(directory.clone(), db.clone());
     let archive = Archive::open(&settings.archive, &settings.data_dir)?;
     let journal = Arc::new(open_journal(&settings, &data_dir, &db, &clock).await?);
+    let (folder, replica, epoch) = (data_dir.journal(), journal.replica(), journal.epoch());
+    reship::from_archive(&folder, replica, epoch, &db, &archive, &clock, metrics.clone()).await?;
     let in_flight = Arc::new(InFlight::new(&clock));
     let (ship_now, ship_asked) = watch::channel(0);
     let (shipper, shipped) = Shipper::new(

@@ -93,7 +93,6 @@ struct Key {
     plan: u32,
     plan_version: i64,
     cell_start: i64,
-    meter: Meter,
 }
 
 /// What a cell gets.
@@ -125,7 +124,8 @@ pub(super) struct Cell<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Aggregate {
     names: Names,
-    cells: HashMap<Key, Sum>,
+    /// By meter too, so that a record is looked up once.
+    cells: HashMap<Key, [Option<Sum>; Meter::ALL.len()]>,
     /// How many.
     pub(super) records: u64,
     /// The last one's sequence.
@@ -153,16 +153,17 @@ impl Aggregate {
             plan: names.place(&used.plan),
             plan_version: used.plan_version,
             cell_start: used.at.0.div_euclid(CELL_MICROS) * CELL_MICROS,
-            meter: Meter::Requests,
         };
+        let sums = self.cells.entry(of).or_default();
         let products = Product::ALL.into_iter().filter_map(|product| {
             let (units, waived) = (used.units.0[product as usize], used.waived_units.0[product as usize]);
-            (units.is_some() || waived.is_some()).then(|| (product.into(), units.unwrap_or(0), waived.unwrap_or(0)))
+            let counted = (Meter::from(product), units.unwrap_or(0), waived.unwrap_or(0));
+            (units.is_some() || waived.is_some()).then_some(counted)
         });
         for (meter, units, waived) in products.chain([(Meter::Requests, 1, 0)]) {
             let empty =
                 Sum { units: 0, waived_units: 0, records: 0, first_sequence: sequence, last_sequence: 0, earliest: used.at };
-            let sum = self.cells.entry(Key { meter, ..of }).or_insert(empty);
+            let sum = sums[meter as usize].get_or_insert(empty);
             let plus = |sum: i64, units: u64| i64::try_from(units).ok().and_then(|units| sum.checked_add(units));
             let too_many = || format!("the units of record {sequence} are more than the ledger can hold");
             sum.units = plus(sum.units, units).with_context(too_many)?;
@@ -174,25 +175,29 @@ impl Aggregate {
         Ok(())
     }
 
-    /// How many cells.
-    pub(super) fn len(&self) -> usize {
-        self.cells.len()
+    /// How many cells there are at most.
+    pub(super) fn cells_max(&self) -> usize {
+        self.cells.len() * Meter::ALL.len()
     }
 
     /// The cells, in the order of their key in the ledger, so that transactions at once take their locks in one order.
     pub(super) fn cells(&self) -> Vec<Cell<'_>> {
         let text = |place: u32| self.names.texts.get(place as usize).map_or("", |text| &**text);
-        let cell = |(key, sum): (&Key, &Sum)| Cell {
+        let cell = |key: &Key, meter: Meter, sum: Sum| Cell {
             partner: text(key.partner),
             cell_start: key.cell_start,
-            product: key.meter.product().map_or("gateway", |product| product.as_str()),
-            meter: key.meter.as_str(),
+            product: meter.product().map_or("gateway", |product| product.as_str()),
+            meter: meter.as_str(),
             plan: text(key.plan),
             plan_version: key.plan_version,
             key: text(key.key),
-            sum: *sum,
+            sum,
         };
-        let mut cells: Vec<_> = self.cells.iter().map(cell).collect();
+        let mut cells = Vec::with_capacity(self.cells_max());
+        for (key, sums) in &self.cells {
+            let used = Meter::ALL.into_iter().filter_map(|meter| sums[meter as usize].map(|sum| cell(key, meter, sum)));
+            cells.extend(used);
+        }
         cells.sort_unstable_by_key(|cell| {
             (cell.partner, cell.cell_start, cell.product, cell.meter, cell.plan, cell.plan_version, cell.key)
         });

@@ -8,6 +8,7 @@ use anyhow::Context;
 use super::archive::Archive;
 use super::journal::AtRest;
 use super::keeper::Keeper;
+use super::reship;
 use super::shipping::{Position, Shipping};
 use crate::clock::Clock;
 use crate::db::Db;
@@ -32,6 +33,7 @@ pub async fn close(folder: impl Into<Folder>, replica: &ReplicaId, db: &Db, arch
         clock: clock.clone(),
         metrics: Arc::new(Metrics::default()),
     };
+    reship::with(&shipping, archive, &folder).await?;
     let shipped = shipping.watermarks().await?;
     let reader = journal.reader(|epoch| shipped.get(&epoch).copied().unwrap_or(0))?;
     let position =

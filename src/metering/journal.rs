@@ -284,7 +284,16 @@ impl AtRest {
 
 fn first_unshipped(folder: &Folder, shipped: impl Fn(i64) -> u64) -> anyhow::Result<u64> {
     let numbers = segment::list(folder)?;
-    let mut first = numbers.first().copied().unwrap_or(1);
+    let Some(&oldest) = numbers.first() else { return Ok(1) };
+    if let Some((epoch, sequence)) = header_of(folder, oldest)?.before {
+        ensure!(
+            shipped(epoch) >= sequence,
+            "the ledger has this journal up to record {epoch}/{} only, but what follows it is in the archive: the database was \
+             restored from a backup, so restart the gateway, which ships it again from there",
+            shipped(epoch)
+        );
+    }
+    let mut first = oldest;
     for &number in numbers.iter().skip(1) {
         match header_of(folder, number)?.before {
             Some((epoch, sequence)) if shipped(epoch) < sequence => break,
@@ -294,7 +303,8 @@ fn first_unshipped(folder: &Folder, shipped: impl Fn(i64) -> u64) -> anyhow::Res
     Ok(first)
 }
 
-fn header_of(folder: &Folder, number: u64) -> anyhow::Result<Header> {
+/// What a segment's header says.
+pub(super) fn header_of(folder: &Folder, number: u64) -> anyhow::Result<Header> {
     let (bytes, _) = segment::header_of(folder, number)?;
     serde_json::from_slice(&bytes).with_context(|| format!("segment {number} in {} has an unknown header", folder.display()))
 }

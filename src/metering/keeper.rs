@@ -75,7 +75,7 @@ impl Keeper<'_> {
 }
 
 /// What the ledger's list says of a segment. Reads all of it: what is not whole is not archived.
-fn describe(replica: &ReplicaId, number: u64, bytes: &Bytes, now: Micros) -> anyhow::Result<ArchivedSegment> {
+pub(super) fn describe(replica: &ReplicaId, number: u64, bytes: &Bytes, now: Micros) -> anyhow::Result<ArchivedSegment> {
     #[derive(Deserialize)]
     struct Admitted {
         at: Micros,

@@ -22,6 +22,7 @@ pub mod reading;
 mod record;
 pub mod recount;
 pub mod replica_store;
+pub mod reship;
 pub mod retention;
 mod shipper;
 mod shipping;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::aggregate::{Aggregate, Used};
@@ -13,12 +14,12 @@ use super::store::{self, Reported, Shipment, Start};
 use crate::clock::{Clock, Micros};
 use crate::db::{Db, within};
 use crate::ids::ReplicaId;
-use crate::segment::{Item, Reader};
+use crate::segment::{Image, Item, Reader};
 use crate::telemetry::Metrics;
 
 /// Records and cells a transaction: bounds memory, and how long the ledger's rows are locked.
-const RECORDS_MAX: u64 = 100_000;
-const CELLS_MAX: usize = 20_000;
+const RECORDS_MAX: u64 = 250_000;
+const CELLS_MAX: usize = 30_000;
 /// A transaction of so many records takes far less.
 const SHIP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -34,10 +35,6 @@ impl Position {
     /// A reader that begins where the ledger ends.
     pub(super) fn new(shipped: BTreeMap<i64, u64>, reader: Reader) -> Self {
         Self { shipped, epoch: 0, reader }
-    }
-
-    fn watermark(&self) -> u64 {
-        self.shipped.get(&self.epoch).copied().unwrap_or(0)
     }
 }
 
@@ -68,14 +65,26 @@ impl Shipping {
     /// Reads to the journal's end and commits all of it. After a failure the position is gone: the ledger says where to begin
     /// again.
     pub(super) async fn drain(&self, position: Position) -> anyhow::Result<Position> {
+        let position = self.commit_all(move |batches| gather(position, batches)).await?;
+        self.metrics.ship_lag_seconds.set(0.0);
+        Ok(position)
+    }
+
+    /// Commits what the ledger does not have of an archived segment, which continues `shipped`. Gives back how far it is then.
+    pub(super) async fn drain_archived(&self, shipped: BTreeMap<i64, u64>, segment: Bytes) -> anyhow::Result<BTreeMap<i64, u64>> {
+        self.commit_all(move |batches| gather_archived(shipped, segment, batches)).await
+    }
+
+    async fn commit_all<T: Send + 'static>(
+        &self,
+        gather: impl FnOnce(&mpsc::Sender<Batch>) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
         let (batches, mut ready) = mpsc::channel(1);
-        let gathering = tokio::task::spawn_blocking(move || gather(position, &batches));
+        let gathering = tokio::task::spawn_blocking(move || gather(&batches));
         while let Some(batch) = ready.recv().await {
             self.commit(&batch).await?;
         }
-        let position = gathering.await??;
-        self.metrics.ship_lag_seconds.set(0.0);
-        Ok(position)
+        gathering.await?
     }
 
     async fn commit(&self, batch: &Batch) -> anyhow::Result<()> {
@@ -124,43 +133,126 @@ impl Shipping {
 }
 
 /// Sums the records up to the journal's end, in batches. Ends early when nobody takes them any more.
-fn gather(mut position: Position, batches: &mpsc::Sender<Batch>) -> anyhow::Result<Position> {
-    let mut aggregate = Aggregate::default();
+fn gather(position: Position, batches: &mpsc::Sender<Batch>) -> anyhow::Result<Position> {
+    let Position { shipped, epoch, mut reader } = position;
+    let mut gathering = Gathering { shipped, epoch, aggregate: Aggregate::default(), batches };
     loop {
-        let (items, at_end) = position.reader.read()?;
+        let (items, at_end) = reader.read()?;
         for item in items {
             match item {
-                Item::Segment(header) => {
-                    let header: Header = serde_json::from_slice(&header).context("a journal segment has an unknown header")?;
-                    if header.epoch != position.epoch {
-                        hand_over(&mut position, &mut aggregate, batches)?;
-                        position.epoch = header.epoch;
-                    }
-                }
-                Item::Frame(body) => {
-                    let (sequence, json) = split_frame(&body)?;
-                    if sequence > position.watermark() {
-                        let added = Used::parse(json).and_then(|used| aggregate.add(sequence, &used));
-                        added.with_context(|| format!("record {}/{sequence} cannot be counted", position.epoch))?;
-                    }
-                }
+                Item::Segment(header) => gathering.segment(&header)?,
+                Item::Frame(body) => gathering.frame(&body)?,
             }
         }
-        if at_end.is_some() || aggregate.records >= RECORDS_MAX || aggregate.len() >= CELLS_MAX {
-            hand_over(&mut position, &mut aggregate, batches)?;
-        }
         if at_end.is_some() {
-            return Ok(position);
+            gathering.hand_over()?;
+            return Ok(Position { shipped: gathering.shipped, epoch: gathering.epoch, reader });
         }
     }
 }
 
-fn hand_over(position: &mut Position, aggregate: &mut Aggregate, batches: &mpsc::Sender<Batch>) -> anyhow::Result<()> {
-    if aggregate.records == 0 {
-        return Ok(());
+/// The same of one segment of the archive; all before it that counts is in the ledger, or was handed over.
+fn gather_archived(
+    shipped: BTreeMap<i64, u64>,
+    segment: Bytes,
+    batches: &mpsc::Sender<Batch>,
+) -> anyhow::Result<BTreeMap<i64, u64>> {
+    let mut gathering = Gathering { shipped, epoch: 0, aggregate: Aggregate::default(), batches };
+    let image = Image::new(segment)?;
+    gathering.segment(image.header())?;
+    for frame in image {
+        gathering.frame(&frame?.body)?;
     }
-    let (epoch, before) = (position.epoch, position.watermark());
-    let aggregate = std::mem::take(aggregate);
-    position.shipped.insert(epoch, aggregate.last);
-    batches.blocking_send(Batch { epoch, before, aggregate }).map_err(|_| anyhow::anyhow!("shipping ended"))
+    gathering.hand_over()?;
+    Ok(gathering.shipped)
+}
+
+struct Gathering<'a> {
+    /// The last sequence in the ledger or on its way there, by epoch.
+    shipped: BTreeMap<i64, u64>,
+    epoch: i64,
+    aggregate: Aggregate,
+    batches: &'a mpsc::Sender<Batch>,
+}
+
+impl Gathering<'_> {
+    fn segment(&mut self, header: &[u8]) -> anyhow::Result<()> {
+        let header: Header = serde_json::from_slice(header).context("a journal segment has an unknown header")?;
+        if header.epoch != self.epoch {
+            self.hand_over()?;
+            self.epoch = header.epoch;
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, body: &[u8]) -> anyhow::Result<()> {
+        let (sequence, json) = split_frame(body)?;
+        let last = if self.aggregate.records == 0 { self.watermark() } else { self.aggregate.last };
+        if sequence <= last {
+            return Ok(());
+        }
+        let epoch = self.epoch;
+        // Counted past, a missing record would be lost without a word.
+        anyhow::ensure!(
+            sequence == last + 1,
+            "record {epoch}/{} is missing in the journal: record {sequence} follows {last}",
+            last + 1
+        );
+        let added = Used::parse(json).and_then(|used| self.aggregate.add(sequence, &used));
+        added.with_context(|| format!("record {epoch}/{sequence} cannot be counted"))?;
+        if self.aggregate.records >= RECORDS_MAX || self.aggregate.cells_max() >= CELLS_MAX {
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    fn watermark(&self) -> u64 {
+        self.shipped.get(&self.epoch).copied().unwrap_or(0)
+    }
+
+    fn hand_over(&mut self) -> anyhow::Result<()> {
+        if self.aggregate.records == 0 {
+            return Ok(());
+        }
+        let (epoch, before) = (self.epoch, self.watermark());
+        let aggregate = std::mem::take(&mut self.aggregate);
+        self.shipped.insert(epoch, aggregate.last);
+        self.batches.blocking_send(Batch { epoch, before, aggregate }).map_err(|_| anyhow::anyhow!("shipping ended"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(sequence: u64) -> Vec<u8> {
+        let json = r#"{"v":1,"request":"r","at":5,"partner":"a","key":"k","mode":"live","plan":"p","planVersion":1,"units":{}}"#;
+        [&sequence.to_le_bytes()[..], &[0; 32], json.as_bytes()].concat()
+    }
+
+    #[test]
+    fn what_is_counted_is_passed_over_and_a_gap_stops_before_it() {
+        let (batches, mut ready) = mpsc::channel(8);
+        let mut gathering = Gathering { shipped: [(1, 2)].into(), epoch: 0, aggregate: Aggregate::default(), batches: &batches };
+        let header = |epoch| {
+            let header = Header { replica: "rep_1".into(), epoch, first: 1, before: None, previous: String::new() };
+            serde_json::to_vec(&header).unwrap()
+        };
+        gathering.segment(&header(1)).unwrap();
+        for sequence in 1..=4 {
+            gathering.frame(&body(sequence)).unwrap();
+        }
+        let error = gathering.frame(&body(6)).unwrap_err().to_string();
+        assert!(error.contains("record 1/5 is missing in the journal: record 6 follows 4"), "{error}");
+        // An epoch of its own is a shipment of its own, and begins with 1.
+        gathering.segment(&header(2)).unwrap();
+        let error = gathering.frame(&body(2)).unwrap_err().to_string();
+        assert!(error.contains("record 2/1 is missing"), "{error}");
+        gathering.frame(&body(1)).unwrap();
+        gathering.hand_over().unwrap();
+        let told = |batch: Batch| (batch.epoch, batch.before, batch.aggregate.last, batch.aggregate.records);
+        assert_eq!(ready.try_recv().map(told).unwrap(), (1, 2, 4, 2));
+        assert_eq!(ready.try_recv().map(told).unwrap(), (2, 0, 1, 1));
+        assert!(ready.try_recv().is_err());
+    }
 }

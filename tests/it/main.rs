@@ -28,6 +28,7 @@ mod over_http;
 mod power_cut;
 mod rating;
 mod refusals;
+mod restored;
 mod retail;
 mod scenario;
 mod schema;
