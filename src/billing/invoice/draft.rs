@@ -79,8 +79,10 @@ pub async fn late(
         |journal: &(ReplicaId, i64)| newest.values().map(|(_, cut)| cut.get(journal).copied().unwrap_or(0)).min().unwrap_or(0);
     let mut months = BTreeSet::new();
     for (cell, journal, last) in cells {
-        if last > billed_by_all(&journal) {
-            months.insert(calendar.month_of(cell)?.period);
+        let month = calendar.month_of(cell)?.period;
+        // A month that was not closed yet has its own invoice to come.
+        if last > billed_by_all(&journal) && newest.values().any(|(closed, _)| *closed >= month) {
+            months.insert(month);
         }
     }
     Ok(Late { months, newest })
