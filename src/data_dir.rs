@@ -79,7 +79,12 @@ impl DataDir {
 
     /// The usage journal's folder.
     pub fn journal(&self) -> PathBuf {
-        self.path.join("journal")
+        Self::journal_in(&self.path)
+    }
+
+    /// The usage journal's folder in the data folder `path`, for who reads it beside a running gateway.
+    pub fn journal_in(path: &Path) -> PathBuf {
+        path.join("journal")
     }
 
     /// The Unix socket through which commands reach the process that has the folder.

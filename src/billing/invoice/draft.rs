@@ -33,6 +33,8 @@ pub struct Computed {
     pub usage: BTreeMap<Period, MonthUsage>,
     /// The last record of each journal in it.
     pub positions: Cut,
+    /// Answers of the month itself that journal records stand behind.
+    pub answers: u64,
 }
 
 /// Earlier months with usage that the partner's invoices before `period` have not.
@@ -96,10 +98,14 @@ pub async fn compute(
     let month = calendar.month(period)?;
     let mut usage = BTreeMap::new();
     let mut positions = Cut::new();
+    let mut answers = 0;
     for &of in late.months.iter().chain([&period]) {
         let Month { from, to, .. } = calendar.month(of)?;
         let ledger = ledger::month_ledger(connection, &partner.id, (from, to), calendar.trial_ends_at).await?;
         usage.insert(of, ledger.usage);
+        if of == period {
+            answers = ledger.answers;
+        }
         for (journal, last) in ledger.positions {
             let known = positions.entry(journal).or_default();
             *known = last.max(*known);
@@ -107,7 +113,7 @@ pub async fn compute(
     }
     let billed = store::billed(connection, &partner.id, Micros(i64::MAX)).await?;
     let lines = lines::lines(period, &Basis { calendar, plans, usage: &usage, billed: &billed })?;
-    Ok((Computed { month, lines, usage, positions }, late))
+    Ok((Computed { month, lines, usage, positions, answers }, late))
 }
 
 /// What all documents of a run share.

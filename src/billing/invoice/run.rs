@@ -19,7 +19,6 @@ use crate::config;
 use crate::db::Db;
 use crate::directory::{Partner, store as directory};
 use crate::ids::{PartnerId, ReplicaId};
-use crate::metering::Meter;
 use crate::money::Currency;
 
 /// Partners a transaction: a draft is small, a commit is not.
@@ -169,8 +168,7 @@ pub async fn drafts(
                 ));
                 continue;
             }
-            let counted = computed.usage.get(&closable.period).into_iter().flatten();
-            let counted: u64 = counted.flat_map(|(_, used)| used.get(&Meter::Requests)).map(|of| of.rated + of.trial).sum();
+            let counted = computed.answers;
             let found = proven.records(&partner.id);
             if counted != found && closable.cut == closable.archived {
                 ran.left.push(format!(

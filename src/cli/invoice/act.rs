@@ -24,7 +24,7 @@ pub(super) async fn run(
     finalize: bool,
     format: Format,
 ) -> anyhow::Result<()> {
-    context.ship().await?;
+    context.close_journal().await?;
     let (db, now) = context.db().await?;
     let partner = match partner {
         Some(partner) => Some(admin::find_partner(&mut *db.read().await?, partner, now).await?.id),

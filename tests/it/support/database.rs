@@ -85,13 +85,16 @@ impl Database {
 
     /// What commands and processes need to find it.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
-        let shift = self.clock_shift().as_micros();
-        let shift = format!("{}{}us", if shift < 0 { "-" } else { "" }, shift.unsigned_abs());
-        vec![
+        let mut environment = vec![
             ("TOLLGATE__DATA_DIR".into(), self.data_dir().display().to_string()),
             ("TOLLGATE__DATABASE__URL".into(), self.url.clone()),
             ("TOLLGATE__INVOICE__SELLER__NAME".into(), "Seller Ltd".into()),
-            ("TOLLGATE__DATABASE__CLOCK_SHIFT".into(), shift),
-        ]
+        ];
+        let shift = self.clock_shift().as_micros();
+        if shift != 0 {
+            let shift = format!("{}{}us", if shift < 0 { "-" } else { "" }, shift.unsigned_abs());
+            environment.push(("TOLLGATE__DATABASE__CLOCK_SHIFT".into(), shift));
+        }
+        environment
     }
 }
