@@ -155,10 +155,7 @@ pub async fn drafts(
     let mut cut_is_kept = false;
     for accounts in closable.accounts.chunks(PARTNERS_A_TRANSACTION) {
         let mut transaction = db.begin_snapshot().await?;
-        if !cut_is_kept {
-            store::insert_cut(&mut transaction, db.dialect(), &cut_id, &closable.cut).await?;
-            cut_is_kept = true;
-        }
+        let mut changed = false;
         for Account { partner, calendar, .. } in accounts.iter() {
             let (computed, _) = draft::compute(&mut transaction, &closable.plans, partner, calendar, closable.period).await?;
             if let Some(journal) = beyond(closable, &computed.positions) {
@@ -178,8 +175,17 @@ pub async fn drafts(
                 continue;
             }
             let of = |currency: Currency| proven.evidence(&partner.id, currency);
-            let drafts = draft::store_drafts(&mut transaction, &house, partner, &computed, of, rng).await?;
+            let (drafts, stored) = draft::store_drafts(&mut transaction, &house, partner, &computed, of, rng).await?;
+            changed |= stored;
             ran.drafts.extend(drafts);
+        }
+        // A run that has nothing to say leaves no trace.
+        if !changed {
+            continue;
+        }
+        if !cut_is_kept {
+            store::insert_cut(&mut transaction, db.dialect(), &cut_id, &closable.cut).await?;
+            cut_is_kept = true;
         }
         transaction.commit().await.context("the drafts could not be stored")?;
     }
