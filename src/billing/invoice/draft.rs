@@ -139,13 +139,14 @@ pub struct House<'a> {
 pub async fn store_drafts(
     connection: &mut AnyConnection,
     house: &House<'_>,
-    partner: &Partner,
+    (partner, calendar): (&Partner, &Calendar),
     computed: &Computed,
     mut evidence: impl FnMut(Currency) -> Evidence,
     rng: &mut (impl Rng + Send),
 ) -> anyhow::Result<(Vec<Stored>, bool)> {
     let mut changed = store::remove_drafts(connection, &partner.id, computed.month.period).await?;
-    if computed.lines.is_empty() {
+    let had_begun = calendar.subscriptions().first().is_some_and(|first| first.from < computed.month.to);
+    if computed.lines.is_empty() && had_begun {
         changed |= store::close_empty(connection, &partner.id, computed.month.period, house.cut, house.now).await?;
     }
     let mut drafts = Vec::new();

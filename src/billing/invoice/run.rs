@@ -137,6 +137,8 @@ async fn check_month_before(
 pub struct Ran {
     /// The drafts.
     pub drafts: Vec<Stored>,
+    /// Partners of which nothing was due: the month is closed for them now.
+    pub empty: usize,
     /// Partners that were left out, with the reason; running again makes their drafts.
     pub left: Vec<String>,
 }
@@ -175,8 +177,9 @@ pub async fn drafts(
                 continue;
             }
             let of = |currency: Currency| proven.evidence(&partner.id, currency);
-            let (drafts, stored) = draft::store_drafts(&mut transaction, &house, partner, &computed, of, rng).await?;
+            let (drafts, stored) = draft::store_drafts(&mut transaction, &house, (partner, calendar), &computed, of, rng).await?;
             changed |= stored;
+            ran.empty += usize::from(stored && drafts.is_empty());
             ran.drafts.extend(drafts);
         }
         // A run that has nothing to say leaves no trace.
