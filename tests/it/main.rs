@@ -29,6 +29,8 @@ mod power_cut;
 mod rating;
 mod refusals;
 mod retail;
+mod scenario;
 mod schema;
 mod tidy;
+mod verify;
 mod watermark;

@@ -71,6 +71,7 @@ pub async fn late(
     for invoice in store::counting(connection, &partner.id, period.previous()?).await? {
         invoices.insert(invoice.currency, (invoice.period, invoice.cut));
     }
+    let closed_empty = store::closed_empty(connection, &partner.id, period.previous()?).await?;
     let mut newest = BTreeMap::new();
     for (currency, (of, cut)) in invoices {
         newest.insert(currency, (of, Arc::new(store::cut(connection, &cut).await?)));
@@ -79,8 +80,11 @@ pub async fn late(
         |journal: &(ReplicaId, i64)| newest.values().map(|(_, cut)| cut.get(journal).copied().unwrap_or(0)).min().unwrap_or(0);
     let mut months = BTreeSet::new();
     for (cell, journal, last) in cells {
-        if last > billed_by_all(&journal) {
-            months.insert(calendar.month_of(cell)?.period);
+        let month = calendar.month_of(cell)?.period;
+        // A month that was not closed yet has its own invoice to come.
+        let is_closed = newest.values().map(|(closed, _)| *closed).chain(closed_empty).any(|closed| closed >= month);
+        if last > billed_by_all(&journal) && is_closed {
+            months.insert(month);
         }
     }
     Ok(Late { months, newest })
@@ -140,6 +144,9 @@ pub async fn store_drafts(
     rng: &mut (impl Rng + Send),
 ) -> anyhow::Result<Vec<Stored>> {
     store::remove_drafts(connection, &partner.id, computed.month.period).await?;
+    if computed.lines.is_empty() {
+        store::close_empty(connection, &partner.id, computed.month.period, house.cut, house.now).await?;
+    }
     let mut drafts = Vec::new();
     for (currency, lines) in &computed.lines {
         let id = InvoiceId::new(house.now, rng);

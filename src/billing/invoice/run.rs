@@ -125,7 +125,7 @@ async fn check_month_before(
     if of_before.iter().any(|invoice| invoice.state == State::Draft) {
         bail!("the invoice of {} for {before} is a draft: finalize it before {period} is run", partner.name);
     }
-    if of_before.is_empty() {
+    if of_before.is_empty() && store::closed_empty(connection, &partner.id, before).await? < Some(before) {
         let (computed, _) = draft::compute(connection, plans, partner, calendar, before).await?;
         ensure!(computed.lines.is_empty(), "{} has no invoice for {before}: run that month first", partner.name);
     }
