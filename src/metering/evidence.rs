@@ -17,7 +17,7 @@ use super::reading::Glance;
 use crate::clock::Micros;
 use crate::ids::{PartnerId, PlanId, ReplicaId};
 
-pub use walk::Part;
+pub use walk::{Part, Removed};
 pub(crate) use walk::{Sink, walk};
 
 /// How far each journal is in: (replica, epoch) → the last sequence. What it does not name is out.

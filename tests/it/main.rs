@@ -32,4 +32,5 @@ mod retail;
 mod scenario;
 mod schema;
 mod tidy;
+mod verify;
 mod watermark;

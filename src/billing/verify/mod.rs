@@ -2,6 +2,14 @@
 //! operator, from the archive and the database.
 
 pub mod arithmetic;
+pub mod basis;
 pub mod bundle;
 
+mod books;
+mod invoices;
+mod numbers;
+mod operator;
+mod store;
 mod units;
+
+pub use operator::verify;

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 
 use super::{Cut, sequence};
 use crate::clock::Micros;
-use crate::ids::{PartnerId, PlanId};
+use crate::ids::{PartnerId, PlanId, ReplicaId};
 use crate::metering::archive::Archive;
 use crate::metering::archive_store::ArchivedSegment;
 use crate::metering::reading::{Glance, Reading};
@@ -36,6 +36,15 @@ pub struct Part {
     pub cut: Arc<Cut>,
     /// Under these plan versions only; none: under all.
     pub plans: Option<Arc<Vec<(PlanId, i64)>>>,
+}
+
+/// A segment that is needed is past its retention.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("segment {segment} of replica {replica} was removed from the archive on {at}, when its retention ended")]
+pub struct Removed {
+    replica: ReplicaId,
+    segment: u64,
+    at: Micros,
 }
 
 /// What becomes of the records that are found. Parts are known by their place in the list that was walked for.
@@ -98,13 +107,16 @@ impl Span {
     }
 }
 
+/// What is kept of the records of one part's day.
+type Kept<S> = Vec<(Order, <S as Sink>::Kept)>;
+
 struct Walk<S: Sink> {
     /// There are few, however many partners.
     spans: Vec<Span>,
     /// Each part of a partner, and its span.
     by_partner: HashMap<PartnerId, Vec<(usize, usize)>>,
     /// By UTC day, counted from 1970.
-    open: BTreeMap<(i64, usize), Vec<(Order, S::Kept)>>,
+    open: BTreeMap<(i64, usize), Kept<S>>,
     sink: S,
 }
 
@@ -228,7 +240,7 @@ pub(crate) async fn walk<S: Sink>(
 async fn fetch(archive: &Archive, row: &ArchivedSegment) -> anyhow::Result<Bytes> {
     let ArchivedSegment { replica, segment, .. } = row;
     if let Some(at) = row.removed_at {
-        anyhow::bail!("segment {segment} of replica {replica} was removed from the archive on {at}, when its retention ended");
+        return Err(Removed { replica: replica.clone(), segment: *segment, at }.into());
     }
     archive.get(replica, *segment).await?.with_context(|| {
         format!(

@@ -48,6 +48,13 @@ pub(super) fn local(folder: &Path) -> anyhow::Result<Option<Local>> {
     Ok(Some(Local { replica: header.replica, folder: folder.to_owned() }))
 }
 
+impl Local {
+    /// What is not archived yet: the segments from `first` on.
+    fn from(&self, first: u64) -> anyhow::Result<Vec<u64>> {
+        Ok(segment::list(&self.folder)?.into_iter().filter(|number| *number >= first).collect())
+    }
+}
+
 struct Walk<'a> {
     replica: &'a ReplicaId,
     window: Option<(Micros, Micros)>,
@@ -57,6 +64,8 @@ struct Walk<'a> {
     end: Option<End>,
     /// The last sequence that there must be, by epoch.
     reached: BTreeMap<i64, u64>,
+    /// The first and last segment whose retention ended.
+    removed: Option<(u64, u64)>,
     segments: u64,
     records: u64,
 }
@@ -73,11 +82,18 @@ pub(super) async fn recount(
     let rows = archive_store::of_replica(connection, replica).await?;
     let shipped = store::shipped(connection, replica).await?;
     let (cells, reached) = (Cells::default(), BTreeMap::new());
-    let mut walk = Walk { replica, window, shipped, cells, end: Some(End::default()), reached, segments: 0, records: 0 };
-    let tail = tail(archive, replica, local, rows.last().map_or(1, |row| row.segment + 1)).await?;
+    let mut walk =
+        Walk { replica, window, shipped, cells, end: Some(End::default()), reached, removed: None, segments: 0, records: 0 };
+    let tail = match local {
+        Some(local) => local.from(rows.last().map_or(1, |row| row.segment + 1))?,
+        None => Vec::new(),
+    };
     // What later segments can still add to begins here.
     let mut horizons = vec![i64::MAX; rows.len() + 1];
-    horizons[rows.len()] = tail.iter().filter_map(|(_, bytes)| earliest(bytes)).min().map_or(i64::MAX, cells::start);
+    for &number in &tail {
+        let earliest = earliest(&fetch_local(archive, replica, local, number).await?);
+        horizons[rows.len()] = horizons[rows.len()].min(earliest.map_or(i64::MAX, cells::start));
+    }
     for (place, row) in rows.iter().enumerate().rev() {
         horizons[place] = horizons[place + 1].min(row.admitted.map_or(i64::MAX, |(first, _)| cells::start(first)));
     }
@@ -95,8 +111,13 @@ pub(super) async fn recount(
             compared_to = horizon;
         }
     }
-    for (number, bytes) in tail {
-        walk.local(number, bytes, report);
+    for number in tail {
+        walk.local(number, fetch_local(archive, replica, local, number).await?, report);
+    }
+    if let Some((first, last)) = walk.removed {
+        report.notes.push(format!(
+            "segments {first} to {last} of replica {replica} were removed from the archive, when their retention ended: not looked at"
+        ));
     }
     walk.check_reaches(local.is_some(), report);
     walk.cells.compare(connection, replica, &walk.shipped, (compared_to, to), report).await?;
@@ -113,21 +134,16 @@ pub(super) async fn recount(
     Ok(())
 }
 
-/// What is not archived yet: the segments from `first` on of this data folder's journal.
-async fn tail(archive: &Archive, replica: &ReplicaId, local: Option<&Local>, first: u64) -> anyhow::Result<Vec<(u64, Bytes)>> {
-    let Some(Local { folder, .. }) = local else { return Ok(Vec::new()) };
-    let mut tail = Vec::new();
-    for number in segment::list(folder)?.into_iter().filter(|number| *number >= first) {
-        let path = folder.join(format!("{number:016}.seg"));
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => Some(bytes.into()),
-            // Archived, and taken away, since the ledger was looked at.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => archive.get(replica, number).await?,
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
-        tail.extend(bytes.map(|bytes| (number, bytes)));
+/// A segment of this data folder's journal; out of the archive, where it went there since the ledger was looked at. Empty when it is
+/// nowhere.
+async fn fetch_local(archive: &Archive, replica: &ReplicaId, local: Option<&Local>, number: u64) -> anyhow::Result<Bytes> {
+    let Some(local) = local else { return Ok(Bytes::new()) };
+    let path = local.folder.join(format!("{number:016}.seg"));
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(archive.get(replica, number).await?.unwrap_or_default()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
-    Ok(tail)
 }
 
 /// The earliest admission in a segment, as far as it can be read.
@@ -142,14 +158,14 @@ impl Walk<'_> {
     }
 
     fn is_wanted(&self, row: &ArchivedSegment) -> bool {
-        let overlaps = |(from, to)| row.admitted.is_some_and(|(first, last)| first < to && from <= last);
-        row.removed_at.is_none() && self.window.is_none_or(overlaps)
+        self.window.is_none_or(|(from, to)| row.admitted.is_some_and(|(first, last)| first < to && from <= last))
     }
 
     fn fetch(&self, archive: &Archive, row: &ArchivedSegment) -> Option<JoinHandle<anyhow::Result<Option<Bytes>>>> {
         let (archive, replica, segment) = (archive.clone(), self.replica.clone(), row.segment);
         // On another thread: it comes while the one before it is read.
-        self.is_wanted(row).then(|| tokio::spawn(async move { archive.get(&replica, segment).await }))
+        (self.is_wanted(row) && row.removed_at.is_none())
+            .then(|| tokio::spawn(async move { archive.get(&replica, segment).await }))
     }
 
     /// Whether the list of archived segments has no gap.
@@ -200,10 +216,12 @@ impl Walk<'_> {
     ) {
         let name = self.name(row.segment);
         let Some(fetched) = fetched else {
-            if let Some(at) = row.removed_at {
-                report.notes.push(format!("{name} was removed from the archive on {at}, when its retention ended"));
+            self.end = None;
+            if self.is_wanted(row) {
+                self.removed = Some((self.removed.map_or(row.segment, |(first, _)| first), row.segment));
+                self.unread(row, row.first_sequence);
             }
-            return self.unread(row, row.first_sequence);
+            return;
         };
         let bytes = match fetched.await.map_err(anyhow::Error::from).and_then(|got| got) {
             Ok(Some(bytes)) => bytes,
