@@ -14,7 +14,7 @@ pub(crate) mod schema;
 mod seed;
 
 pub(crate) use asking::{Answer, ask, issue};
-pub(crate) use command::tollgate;
+pub(crate) use command::{Ran, tollgate};
 pub(crate) use database::{Database, Kind};
 pub(crate) use events::{adjusted, compensated, counted, event, price, upserted};
 pub(crate) use gateway::{Gateway, Partner, graphql};
