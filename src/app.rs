@@ -15,12 +15,14 @@ use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::gate::Gate;
 use crate::gate::shield::client_address;
-use crate::metering::{Journal, Shipped};
+use crate::metering::{Archived, Journal, Shipped};
 use crate::operator::Issuer;
 use crate::telemetry::Metrics;
 
 /// How long a command waits for usage to be shipped.
 const SHIP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it waits for each of ledger and archive to have all of it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The parts that handlers use.
 pub struct App {
@@ -44,6 +46,10 @@ pub struct App {
     pub shipped: watch::Receiver<Shipped>,
     /// Asks the shipper to go at once.
     pub ship_now: watch::Sender<u64>,
+    /// How far the journal is in the archive.
+    pub archived: watch::Receiver<Archived>,
+    /// Asks the archiver to go at once.
+    pub archive_now: watch::Sender<u64>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The partner schema's SDL.
@@ -64,6 +70,31 @@ impl App {
         let done = shipped.wait_for(|shipped| shipped.to >= end);
         let done = tokio::time::timeout(SHIP_TIMEOUT, done).await.context("the ledger did not take the usage in time")??;
         Ok(done.as_of)
+    }
+
+    /// Ships, seals and archives all that is journaled by now and promises it in the ledger: what a month's close asks for. The
+    /// answer is the instant before which all that was admitted is there.
+    pub async fn close_journal(&self) -> anyhow::Result<Micros> {
+        let asked_at = self.clock.now();
+        self.journal.seal().await.context("the usage journal cannot be sealed")?;
+        let end = *self.journal.watch().borrow();
+        let mut shipped = self.shipped.clone();
+        self.ship_now.send_modify(|asked| *asked += 1);
+        let done = shipped.wait_for(|shipped| shipped.to >= end && shipped.looked_at >= asked_at);
+        let watermark = {
+            let done = tokio::time::timeout(CLOSE_TIMEOUT, done).await;
+            done.context("the ledger did not take the usage in time")??.watermark
+        };
+        let mut archived = self.archived.clone();
+        self.archive_now.send_modify(|asked| *asked += 1);
+        let asked = *self.archive_now.borrow();
+        let is_there = |archived: &Archived| archived.below >= end.segment;
+        let done = archived.wait_for(|archived| is_there(archived) || archived.failure.is_some() && archived.asked >= asked);
+        let done = tokio::time::timeout(CLOSE_TIMEOUT, done).await.context("the archive did not take the usage in time")??;
+        match &done.failure {
+            Some(failure) if !is_there(&done) => anyhow::bail!("the usage is in the ledger, but not in the archive: {failure}"),
+            _ => Ok(watermark),
+        }
     }
 
     /// Usage records that are journaled since the start and not yet in the ledger.

@@ -119,6 +119,8 @@ pub struct Journal {
     pub durability: Durability,
     pub segment_bytes: u64,
     #[serde(deserialize_with = "duration")]
+    pub segment_age: Duration,
+    #[serde(deserialize_with = "duration")]
     pub ship_every: Duration,
 }
 
@@ -333,6 +335,7 @@ impl Settings {
         at_least("gate.shield_burst", u64::from(self.gate.shield_burst), 1)?;
         for (name, value) in [
             ("features.snapshot_every", self.features.snapshot_every),
+            ("journal.segment_age", self.journal.segment_age),
             ("journal.ship_every", self.journal.ship_every),
             ("server.header_timeout", self.server.header_timeout),
             ("server.body_timeout", self.server.body_timeout),

@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 
 use crate::clock::Micros;
 use crate::ids::ReplicaId;
+use crate::segment;
 
 /// Linux takes 107 bytes and a zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -24,7 +25,7 @@ pub struct DataDir {
 
 /// Makes the data folder, for its owner alone: it holds usage, and hashes of keys.
 pub fn create(path: &Path) -> anyhow::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
+    segment::durably(path, || DirBuilder::new().recursive(true).mode(0o700).create(path)).with_context(|| {
         format!("cannot create the data folder {}: set data_dir to a folder that can be written", path.display())
     })
 }

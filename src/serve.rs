@@ -25,7 +25,7 @@ use crate::gate::budget::Budgets;
 use crate::gate::limiter::Limiter;
 use crate::gate::shield::Shield;
 use crate::http::{self, server};
-use crate::metering::{self, InFlight, Journal, Shipped, Shipper};
+use crate::metering::{self, Archive, Archiver, InFlight, Journal, Shipped, Shipper, retention};
 use crate::operation::Documents;
 use crate::operator::Issuer;
 use crate::product::{self, Services};
@@ -38,6 +38,10 @@ const ANCHOR_EVERY: Duration = Duration::from_secs(30);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// A start that waits for the ledger says so this often.
 const BACKLOG_TOLD_EVERY: Duration = Duration::from_secs(10);
+/// A stop waits this long for an archive that does not answer: what is missing there stays on this disk for the next start.
+const ARCHIVE_STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// What is past retention is looked for this often.
+const RETENTION_EVERY: Duration = Duration::from_secs(3600);
 /// Operators and commands are few.
 const SIDE_CONNECTIONS_MAX: usize = 64;
 
@@ -53,9 +57,11 @@ pub struct Running {
     workers: Vec<JoinHandle<()>>,
     listeners: Vec<JoinHandle<()>>,
     shipper: JoinHandle<()>,
+    archiver: JoinHandle<()>,
     stop_listening: watch::Sender<bool>,
     stop_working: watch::Sender<bool>,
     stop_shipping: watch::Sender<bool>,
+    stop_archiving: watch::Sender<bool>,
     db: Db,
     socket: std::path::PathBuf,
     _data_dir: DataDir,
@@ -79,6 +85,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let engine = Arc::new(Engine::open(&settings, &data_dir, clock.clone(), metrics.clone()).await?);
     let directory = Arc::new(Directory::open(db.clone(), clock.clone(), settings.gate.directory_stale_max).await?);
     let last_used = LastUsed::new(directory.clone(), db.clone());
+    let archive = Archive::open(&settings.archive, &settings.data_dir)?;
     let journal = Arc::new(open_journal(&settings, &data_dir, &db, &clock).await?);
     let in_flight = Arc::new(InFlight::new(&clock));
     let (ship_now, ship_asked) = watch::channel(0);
@@ -91,6 +98,20 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         metrics.clone(),
         ship_asked,
     );
+
+    let (archive_now, archive_asked) = watch::channel(0);
+    let (archiver, archived) = Archiver::new(
+        journal.clone(),
+        archive.clone(),
+        db.clone(),
+        clock.clone(),
+        settings.journal.segment_age,
+        metrics.clone(),
+        shipped.clone(),
+        archive_asked,
+    );
+    let (stop_archiving, archiving) = watch::channel(false);
+    let archiver = tokio::spawn(archiver.run(archiving));
 
     // Shipped before anything is answered: the ledger then has all that the quotas and caps begin with.
     let (stop_shipping, shipping) = watch::channel(false);
@@ -137,6 +158,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         journal,
         shipped,
         ship_now,
+        archived,
+        archive_now,
         metrics: metrics.clone(),
         sdl,
         settings,
@@ -161,6 +184,11 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         tokio::spawn(every(ANCHOR_EVERY, working.clone(), {
             let (clock, db) = (clock.clone(), db.clone());
             move || anchor(clock.clone(), db.clone())
+        })),
+        tokio::spawn(every_from_now(RETENTION_EVERY, working.clone(), {
+            let app = app.clone();
+            let db = db.clone();
+            move || remove_old(app.clone(), archive.clone(), db.clone())
         })),
         tokio::spawn(every(SWEEP_EVERY, working, {
             let app = app.clone();
@@ -192,9 +220,11 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         workers,
         listeners,
         shipper,
+        archiver,
         stop_listening,
         stop_working,
         stop_shipping,
+        stop_archiving,
         db,
         socket,
         _data_dir: data_dir,
@@ -220,8 +250,15 @@ impl Running {
             worker.await?;
         }
         self.app.engine.catch_up().await?;
+        if let Err(error) = self.app.journal.seal().await {
+            tracing::warn!(%error, "the journal's last segment was not sealed; the next start takes care of it");
+        }
         self.stop_shipping.send_replace(true);
         self.shipper.await?;
+        self.stop_archiving.send_replace(true);
+        if tokio::time::timeout(ARCHIVE_STOP_TIMEOUT, self.archiver).await.is_err() {
+            tracing::warn!("the archive did not take the journal's last segments in time; the next start brings them there");
+        }
         self.app.engine.checkpoint().await?;
         self.db.close().await;
         tracing::info!("stopped");
@@ -270,9 +307,23 @@ async fn wait_for_backlog(
     }
 }
 
+/// Works `interval` by `interval`, the first time at once.
+async fn every_from_now<F: Future<Output = ()>>(interval: Duration, stop: watch::Receiver<bool>, mut work: impl FnMut() -> F) {
+    work().await;
+    every(interval, stop, work).await;
+}
+
 async fn every<F: Future<Output = ()>>(interval: Duration, mut stop: watch::Receiver<bool>, mut work: impl FnMut() -> F) {
     while tokio::time::timeout(interval, stop.wait_for(|stop| *stop)).await.is_err() {
         work().await;
+    }
+}
+
+async fn remove_old(app: Arc<App>, archive: Archive, db: Db) {
+    match retention::remove_old(&archive, &db, &app.clock, app.journal.replica(), app.settings.retention.usage).await {
+        Ok(0) => {}
+        Ok(segments) => tracing::info!(segments, "archived usage past its retention was removed"),
+        Err(error) => tracing::error!(error = format!("{error:#}"), "archived usage past its retention could not be removed"),
     }
 }
 

@@ -139,6 +139,12 @@ pub struct Metrics {
     pub ship_lag_seconds: Gauge<f64, AtomicU64>,
     /// Now less the instant before which all that was admitted is in the ledger, at the last promise.
     pub watermark_lag_seconds: Gauge<f64, AtomicU64>,
+    /// Segments brought into the archive.
+    pub archived_segments: Counter,
+    /// Times that one could not be.
+    pub archive_failures: Counter,
+    /// Sealed segments that are not there yet.
+    pub archive_backlog_segments: Gauge,
     backlog_records: Gauge,
     taken: Family<EventOutcome, Counter>,
     applied: Family<EventOutcome, Counter>,
@@ -166,6 +172,9 @@ impl Default for Metrics {
             ship_failures: Counter::default(),
             ship_lag_seconds: Gauge::default(),
             watermark_lag_seconds: Gauge::default(),
+            archived_segments: Counter::default(),
+            archive_failures: Counter::default(),
+            archive_backlog_segments: Gauge::default(),
             backlog_records: Gauge::default(),
             taken: Family::default(),
             applied: Family::default(),
@@ -210,6 +219,17 @@ impl Metrics {
             "Now less the instant before which all that was admitted is in the ledger, when that was last reported",
             Unit::Seconds,
             self.watermark_lag_seconds.clone(),
+        );
+        r.register("archive_segments", "Journal segments brought into the archive", self.archived_segments.clone());
+        r.register(
+            "archive_failures",
+            "Times that a segment could not be archived and was kept here",
+            self.archive_failures.clone(),
+        );
+        r.register(
+            "archive_backlog_segments",
+            "Sealed journal segments that are not in the archive yet",
+            self.archive_backlog_segments.clone(),
         );
         r.register("events", "Events at the ingest endpoint, by outcome", self.taken.clone());
         r.register("projector_events", "Events at the projector, by outcome", self.applied.clone());

@@ -73,6 +73,8 @@ pub struct MonthLedger {
     pub usage: MonthUsage,
     /// By replica and epoch.
     pub positions: Cut,
+    /// Answers that journal records stand behind.
+    pub answers: u64,
 }
 
 /// What `partner` used between two instants that lie on the edges of cells; before `trial_ends_at` it is free.
@@ -101,9 +103,14 @@ pub async fn month_ledger(
         let plan: PlanVersion = (row.try_get::<String, _>(0)?.into(), row.try_get(1)?);
         let of = ledger.usage.entry(plan).or_default().entry(meter(row, 2)?).or_default();
         let journal: (ReplicaId, i64) = (row.try_get::<String, _>(3)?.into(), row.try_get(4)?);
+        let journal_is_unknown = journal.0.as_str().is_empty();
         let last = ledger.positions.entry(journal).or_default();
         *last = (*last).max(units(row, 5)?);
         let sum = |sum: u64, more: u64| sum.checked_add(more).context("a month has more units than can be counted");
+        // Cells from before positions were kept have no replica.
+        if meter(row, 2)? == Meter::Requests && !journal_is_unknown {
+            ledger.answers = sum(sum(ledger.answers, units(row, 6)?)?, units(row, 8)?)?;
+        }
         of.rated = sum(of.rated, units(row, 6)?)?;
         of.waived = sum(of.waived, units(row, 7)?)?;
         of.trial = sum(of.trial, units(row, 8)?)?;

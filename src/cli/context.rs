@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::data_dir::DataDir;
 use crate::db::Db;
 use crate::engine::Engine;
+use crate::metering::{Archive, at_rest};
 use crate::telemetry::Metrics;
 
 /// A process that has just taken the folder needs a moment before it answers.
@@ -57,10 +58,7 @@ impl Context {
             }
             tokio::time::sleep(CONTROL_PAUSE).await;
         }
-        anyhow::bail!(
-            "the data folder {} is held by another process that does not answer: wait for it, or stop it",
-            self.settings.data_dir.display()
-        )
+        Err(self.held())
     }
 
     /// Asks a running gateway, if there is one, to ship its usage, so that what was answered until now is counted.
@@ -69,6 +67,35 @@ impl Context {
             control.ship().await?;
         }
         Ok(())
+    }
+
+    /// Ships, seals and archives the usage of this data folder, through the gateway that runs on it or, where none does, here, and
+    /// promises in the ledger how far: what must have happened before a month is closed. Other replicas do it by themselves.
+    pub(super) async fn close_journal(&self) -> anyhow::Result<()> {
+        let path = &self.settings.data_dir;
+        for _ in 0..CONTROL_TRIES {
+            // Finance may work beside a database of other machines, with no data folder at all.
+            if !path.join("replica").exists() {
+                return Ok(());
+            }
+            if let Some(control) = Control::connect(path).await? {
+                return control.close_journal().await.map(drop);
+            }
+            if let Some(data_dir) = DataDir::try_lock(path)? {
+                let (db, now) = self.db().await?;
+                let archive = Archive::open(&self.settings.archive, path)?;
+                return at_rest::close(&data_dir.journal(), &data_dir.replica(now)?, &db, &archive).await;
+            }
+            tokio::time::sleep(CONTROL_PAUSE).await;
+        }
+        Err(self.held())
+    }
+
+    fn held(&self) -> anyhow::Error {
+        anyhow::anyhow!(
+            "the data folder {} is held by another process that does not answer: wait for it, or stop it",
+            self.settings.data_dir.display()
+        )
     }
 
     /// Tells a running gateway of a change, so that it need not look for it; it would within a moment.

@@ -16,7 +16,7 @@ use crate::data_dir::DataDir;
 use crate::engine::{Replayed, Retried};
 use crate::event::Report;
 use crate::event::deadletter::{DeadLetter, Letter};
-use crate::http::control::{LINES_BEFORE, ShippedTo};
+use crate::http::control::{Backlog, LINES_BEFORE, ShippedTo};
 
 /// A gateway that holds the data folder.
 pub(super) struct Control {
@@ -87,6 +87,14 @@ impl Control {
 
     pub(super) async fn ship(&self) -> anyhow::Result<ShippedTo> {
         self.json(Method::POST, "/ship", &()).await
+    }
+
+    pub(super) async fn close_journal(&self) -> anyhow::Result<ShippedTo> {
+        self.json(Method::POST, "/journal/close", &()).await
+    }
+
+    pub(super) async fn replica(&self) -> anyhow::Result<Backlog> {
+        self.json(Method::GET, "/replica", &()).await
     }
 
     pub(super) async fn refresh(&self) -> anyhow::Result<()> {

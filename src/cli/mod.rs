@@ -19,6 +19,7 @@ mod partner;
 mod plan;
 mod producer;
 mod replay;
+mod replica;
 mod schema;
 mod serve;
 mod usage;
@@ -73,6 +74,9 @@ enum Command {
     /// Keys for those who query.
     #[command(subcommand)]
     Key(key::Key),
+    /// Gateways and how far their usage is in the ledger.
+    #[command(subcommand)]
+    Replica(replica::Replica),
     /// What was used.
     #[command(subcommand)]
     Usage(usage::Usage),
@@ -128,6 +132,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             Command::Deadletter(command) => command.run(context).await,
             Command::Partner(command) => command.run(context).await,
             Command::Key(command) => command.run(context).await,
+            Command::Replica(command) => command.run(context).await,
             Command::Usage(command) => command.run(context).await,
             Command::Invoice(command) => command.run(context).await,
             Command::CreditNote(command) => command.run(context).await,

@@ -33,6 +33,16 @@ pub struct ShippedTo {
     pub as_of: crate::clock::Micros,
 }
 
+/// What one replica has not shipped.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backlog {
+    /// Which one.
+    pub replica: crate::ids::ReplicaId,
+    /// Usage records that are journaled and not in the ledger.
+    pub records: u64,
+}
+
 /// Routes of the socket.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
@@ -43,6 +53,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/features/dump", get(dump))
         .route("/replay", post(replay))
         .route("/ship", post(ship))
+        .route("/journal/close", post(close_journal))
+        .route("/replica", get(replica))
         .route("/refresh", post(refresh))
         .layer(axum::extract::DefaultBodyLimit::disable())
         .with_state(app)
@@ -101,6 +113,14 @@ async fn replay(State(app): State<Arc<App>>, Query(asked): Query<Replay>) -> Res
 
 async fn ship(State(app): State<Arc<App>>) -> Result<Response, Failed> {
     Ok(Json(ShippedTo { as_of: app.ship().await? }).into_response())
+}
+
+async fn close_journal(State(app): State<Arc<App>>) -> Result<Response, Failed> {
+    Ok(Json(ShippedTo { as_of: app.close_journal().await? }).into_response())
+}
+
+async fn replica(State(app): State<Arc<App>>) -> Response {
+    Json(Backlog { replica: app.journal.replica().clone(), records: app.backlog() }).into_response()
 }
 
 async fn refresh(State(app): State<Arc<App>>) -> Result<(), Failed> {

@@ -32,6 +32,7 @@ pub struct Archive {
     prefix: Path,
     /// For people: a folder, or `s3://bucket/prefix`.
     place: String,
+    shared: bool,
 }
 
 /// Under a segment's name lie bytes that are not the segment's: two journals have one name, or one of them was changed.
@@ -60,7 +61,7 @@ impl Archive {
             let prefix = Path::parse(prefix.trim_end_matches('/'))
                 .context("the setting archive.url has a prefix that object stores do not take")?;
             let store = s3(settings, bucket).context("the setting archive.url or one beside it cannot be used")?;
-            return Ok(Self { store: Arc::new(store), prefix, place: settings.url.clone() });
+            return Ok(Self { store: Arc::new(store), prefix, place: settings.url.clone(), shared: true });
         }
         let folder = settings.url.strip_prefix("file://").unwrap_or(&settings.url);
         let data_dir = std::path::absolute(data_dir)?;
@@ -70,12 +71,17 @@ impl Archive {
         let store = LocalFileSystem::new_with_prefix(&folder)
             .with_context(|| format!("the archive's folder {folder} cannot be opened: see the setting archive.url"))?
             .with_fsync(true);
-        Ok(Self { store: Arc::new(store), prefix: Path::default(), place: folder })
+        Ok(Self { store: Arc::new(store), prefix: Path::default(), place: folder, shared: false })
     }
 
     /// For people: where it is.
     pub fn place(&self) -> &str {
         &self.place
+    }
+
+    /// Whether every replica reaches the same one: an object store, and not a folder of some machine.
+    pub fn is_shared(&self) -> bool {
+        self.shared
     }
 
     fn name(&self, replica: &ReplicaId, segment: u64) -> Path {

@@ -82,9 +82,30 @@ pub async fn find(connection: &mut AnyConnection, replica: &ReplicaId, segment: 
 
 /// All segments of one replica, in order.
 pub async fn of_replica(connection: &mut AnyConnection, replica: &ReplicaId) -> anyhow::Result<Vec<ArchivedSegment>> {
-    let text = format!("select {COLUMNS} from archived_segment where replica_id = $1 order by segment");
+    of_replica_from(connection, replica, 0).await
+}
+
+/// The segments of one replica from `first` on, in order.
+pub async fn of_replica_from(
+    connection: &mut AnyConnection,
+    replica: &ReplicaId,
+    first: u64,
+) -> anyhow::Result<Vec<ArchivedSegment>> {
+    let text = format!("select {COLUMNS} from archived_segment where replica_id = $1 and segment >= $2 order by segment");
     // Made of this file's own words.
-    let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(replica.as_str()).fetch_all(connection).await?;
+    let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(replica.as_str()).bind(i64::try_from(first)?);
+    query.fetch_all(connection).await?.iter().map(of_row).collect()
+}
+
+/// The segments whose records were all admitted before `cutoff` and whose objects are there still, an empty one by when it was
+/// archived; some of them, should there be very many.
+pub async fn older_than(connection: &mut AnyConnection, cutoff: Micros) -> anyhow::Result<Vec<ArchivedSegment>> {
+    let text = format!(
+        "select {COLUMNS} from archived_segment where removed_at is null and coalesce(last_at, archived_at) < $1 \
+         order by replica_id, segment limit 10000"
+    );
+    // Made of this file's own words.
+    let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(cutoff.0).fetch_all(connection).await?;
     rows.iter().map(of_row).collect()
 }
 
@@ -96,8 +117,19 @@ pub async fn all(connection: &mut AnyConnection) -> anyhow::Result<Vec<ArchivedS
     rows.iter().map(of_row).collect()
 }
 
+/// Says that a segment's object is gone.
+pub async fn mark_removed(connection: &mut AnyConnection, replica: &ReplicaId, segment: u64, now: Micros) -> anyhow::Result<()> {
+    sqlx::query("update archived_segment set removed_at = $1 where replica_id = $2 and segment = $3 and removed_at is null")
+        .bind(now.0)
+        .bind(replica.as_str())
+        .bind(i64::try_from(segment)?)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// The segments of all replicas that may hold a record admitted from `from` on and before `to`, by replica and number; those
-/// whose object is gone too.
+/// whose object is gone too, and none that is empty.
 pub async fn between(connection: &mut AnyConnection, from: Micros, to: Micros) -> anyhow::Result<Vec<ArchivedSegment>> {
     let text =
         format!("select {COLUMNS} from archived_segment where last_at >= $1 and first_at < $2 order by replica_id, segment");

@@ -5,6 +5,7 @@
 //! sequence) identifies a record for good, so that shipping it again is seen.
 
 use anyhow::{Context, ensure};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -12,7 +13,7 @@ use super::in_flight::Admission;
 use super::record::UsageRecord;
 use crate::clock::{Clock, Micros};
 use crate::ids::ReplicaId;
-use crate::segment::{self, AppendError, Appender, Cursor, Encoder, Folder, OnItsWay, Options, Reader};
+use crate::segment::{self, AppendError, Appender, Cursor, Encoder, Folder, OnItsWay, Options, Reader, Recovered};
 
 /// What lies in a frame before the record.
 pub(super) const FIXED_BYTES: usize = 40;
@@ -107,6 +108,47 @@ pub struct Journal {
     replica: ReplicaId,
     epoch: i64,
     appender: Appender<Chain>,
+    /// Between looking for a reader's place and taking segments away.
+    removing: Mutex<()>,
+}
+
+/// What there is of a journal when nobody appends.
+struct Found {
+    header: Header,
+    /// The last record of all.
+    before: Option<(i64, u64)>,
+    /// The SHA-256 of its body.
+    previous: [u8; 32],
+    last: Recovered,
+}
+
+/// Cuts a torn tail off the last segment and follows its chain. None where there is no segment.
+fn recover(folder: &Folder, replica: &ReplicaId) -> anyhow::Result<Option<Found>> {
+    let Some(&last) = segment::list(folder)?.last() else { return Ok(None) };
+    let header = header_of(folder, last)?;
+    ensure!(
+        header.replica == *replica,
+        "the journal in {} is of replica {}, but this data_dir is of {replica}: do not mix the folders of two",
+        folder.display(),
+        header.replica
+    );
+    let (mut before, mut previous) = (header.before, unhex(&header.previous)?);
+    let recovered = segment::recover(folder, |body| {
+        let (sequence, _) = parse_frame(body)?;
+        ensure!(body[8..FIXED_BYTES] == previous, "record {}/{sequence} does not continue the chain", header.epoch);
+        before = Some((header.epoch, sequence));
+        previous = Sha256::digest(body).into();
+        Ok(())
+    })?;
+    let last = recovered.context("the journal's last segment went away while it was read")?;
+    if last.cut_bytes > 0 {
+        tracing::warn!(
+            segment = last.number,
+            cut_bytes = last.cut_bytes,
+            "the journal had a torn tail; no answer left for what was in it"
+        );
+    }
+    Ok(Some(Found { header, before, previous, last }))
 }
 
 impl Journal {
@@ -131,37 +173,14 @@ impl Journal {
         let folder = folder.into();
         folder.create()?;
         let mut chain = Chain { replica: replica.clone(), epoch, next: 1, before: None, previous: [0; 32] };
-        if let Some(&last) = segment::list(&folder)?.last() {
-            let header = header_of(&folder, last)?;
-            ensure!(
-                header.replica == replica,
-                "the journal in {} is of replica {}, but this data_dir is of {replica}: do not mix the folders of two",
-                folder.display(),
-                header.replica
-            );
-            ensure!(header.epoch < epoch, "the journal in {} has epoch {} already", folder.display(), header.epoch);
-            chain.before = header.before;
-            chain.previous = unhex(&header.previous)?;
-            let own_epoch = header.epoch;
-            let recovered = segment::recover(&folder, |body| {
-                let (sequence, _) = parse_frame(body)?;
-                ensure!(body[8..FIXED_BYTES] == chain.previous, "record {own_epoch}/{sequence} does not continue the chain");
-                chain.before = Some((own_epoch, sequence));
-                chain.previous = Sha256::digest(body).into();
-                Ok(())
-            })?;
-            if let Some(cut) = recovered.as_ref().filter(|recovered| recovered.cut_bytes > 0) {
-                tracing::warn!(
-                    segment = cut.number,
-                    cut_bytes = cut.cut_bytes,
-                    "the journal had a torn tail; no answer left for what was in it"
-                );
-            }
-            let appender = Appender::open(&folder, recovered, true, chain, options, clock)?;
-            return Ok(Self { folder, replica, epoch, appender });
+        let mut last = None;
+        if let Some(found) = recover(&folder, &replica)? {
+            ensure!(found.header.epoch < epoch, "the journal in {} has epoch {} already", folder.display(), found.header.epoch);
+            (chain.before, chain.previous) = (found.before, found.previous);
+            last = Some(found.last);
         }
-        let appender = Appender::open(&folder, None, true, chain, options, clock)?;
-        Ok(Self { folder, replica, epoch, appender })
+        let appender = Appender::open(&folder, last, true, chain, options, clock)?;
+        Ok(Self { folder, replica, epoch, appender, removing: Mutex::default() })
     }
 
     /// Hands a record over: it is on its way when this returns, and durable when the answer has been waited for. Its admission
@@ -203,16 +222,76 @@ impl Journal {
     /// A reader from the first segment that holds something that `shipped` does not cover: for an epoch, the last sequence
     /// in the ledger.
     pub fn reader(&self, shipped: impl Fn(i64) -> u64) -> anyhow::Result<Reader> {
-        let numbers = segment::list(&self.folder)?;
-        let mut first = numbers.first().copied().unwrap_or(1);
-        for &number in numbers.iter().skip(1) {
-            match header_of(&self.folder, number)?.before {
-                Some((epoch, sequence)) if shipped(epoch) < sequence => break,
-                _ => first = number,
-            }
-        }
-        Ok(Reader::new(&self.appender, first))
+        let _removing = self.removing.lock();
+        Ok(Reader::new(&self.appender, first_unshipped(&self.folder, shipped)?))
     }
+
+    /// Where its segments are.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The first segment that is still here.
+    pub fn first_segment(&self) -> anyhow::Result<u64> {
+        Ok(segment::list(&self.folder)?.first().copied().unwrap_or(1))
+    }
+
+    /// Where the records of a segment begin.
+    pub fn start_of(&self, segment: u64) -> anyhow::Result<u64> {
+        Ok(segment::header_of(&self.folder, segment)?.1)
+    }
+
+    /// Deletes the segments below `number`; never the current one.
+    pub fn remove_below(&self, number: u64) -> anyhow::Result<()> {
+        let _removing = self.removing.lock();
+        segment::remove_before(&self.folder, number.min(self.watch().borrow().segment))
+    }
+}
+
+/// A journal that nobody appends to: the caller holds the data folder's lock.
+pub(super) struct AtRest {
+    folder: Folder,
+    end: Cursor,
+    /// Its newest start.
+    pub(super) epoch: i64,
+}
+
+impl AtRest {
+    /// What there is, whole and durable; none where no segment is.
+    pub(super) fn open(folder: impl Into<Folder>, replica: &ReplicaId) -> anyhow::Result<Option<Self>> {
+        let folder = folder.into();
+        if !folder.exists() {
+            return Ok(None);
+        }
+        let found = recover(&folder, replica)?;
+        Ok(found.map(|found| Self {
+            folder,
+            end: Cursor { segment: found.last.number, byte: found.last.bytes },
+            epoch: found.header.epoch,
+        }))
+    }
+
+    /// As [`Journal::reader`].
+    pub(super) fn reader(&self, shipped: impl Fn(i64) -> u64) -> anyhow::Result<Reader> {
+        Ok(Reader::at_rest(&self.folder, first_unshipped(&self.folder, shipped)?, self.end))
+    }
+
+    /// The numbers of its first and last segment.
+    pub(super) fn segments(&self) -> anyhow::Result<(u64, u64)> {
+        Ok((segment::list(&self.folder)?.first().copied().unwrap_or(self.end.segment), self.end.segment))
+    }
+}
+
+fn first_unshipped(folder: &Folder, shipped: impl Fn(i64) -> u64) -> anyhow::Result<u64> {
+    let numbers = segment::list(folder)?;
+    let mut first = numbers.first().copied().unwrap_or(1);
+    for &number in numbers.iter().skip(1) {
+        match header_of(folder, number)?.before {
+            Some((epoch, sequence)) if shipped(epoch) < sequence => break,
+            _ => first = number,
+        }
+    }
+    Ok(first)
 }
 
 fn header_of(folder: &Folder, number: u64) -> anyhow::Result<Header> {

@@ -30,8 +30,8 @@ pub struct Shipped {
     pub as_of: Micros,
     /// What the ledger was last promised: all that was admitted before this instant is in it.
     pub watermark: Micros,
-    /// When it was.
-    pub reported_at: Micros,
+    /// When finding that out began.
+    pub looked_at: Micros,
 }
 
 /// The one shipper of a journal.
@@ -59,10 +59,9 @@ impl Shipper {
     ) -> (Self, watch::Receiver<Shipped>) {
         let nothing = Micros(0);
         let nowhere = Cursor { segment: 0, byte: 0 };
-        let (shipped, watched) =
-            watch::channel(Shipped { to: nowhere, as_of: nothing, watermark: nothing, reported_at: nothing });
-        let (replica, epoch) = (journal.replica().clone(), Some(journal.epoch()));
-        let shipping = Shipping { db, replica, epoch, clock, metrics };
+        let (shipped, watched) = watch::channel(Shipped { to: nowhere, as_of: nothing, watermark: nothing, looked_at: nothing });
+        let (replica, epoch) = (journal.replica().clone(), journal.epoch());
+        let shipping = Shipping { db, replica, epoch, is_running: true, clock, metrics };
         (Self { journal, in_flight, shipping, every, shipped, now, reported: None, told: None }, watched)
     }
 
@@ -100,13 +99,14 @@ impl Shipper {
             asked |= self.now.has_changed().unwrap_or(false);
             self.now.borrow_and_update();
             // The order counts: what is no longer in flight lies before the journal's end, which is read afterwards.
+            let looked_at = self.shipping.clock.now();
             let complete_before = self.in_flight.complete_before(&self.shipping.clock);
             let (end, as_of) = (*self.journal.watch().borrow(), self.shipping.clock.now());
             position = self.shipping.drain(position).await?;
             *pause = PAUSE_MIN;
             let due = self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_EVERY);
             if due || asked || stopping {
-                self.report(&position, complete_before).await?;
+                self.report(&position, complete_before, looked_at).await?;
                 asked = false;
             }
             self.shipped.send_modify(|shipped| (shipped.to, shipped.as_of) = (end, as_of));
@@ -121,7 +121,7 @@ impl Shipper {
         }
     }
 
-    async fn report(&mut self, position: &Position, watermark: Micros) -> anyhow::Result<()> {
+    async fn report(&mut self, position: &Position, watermark: Micros, looked_at: Micros) -> anyhow::Result<()> {
         let reported = self.shipping.report(position, watermark).await?;
         self.reported = Some(Instant::now());
         if self.told != Some(reported) {
@@ -144,7 +144,7 @@ impl Shipper {
         if matches!(reported, Reported::Taken { .. }) {
             let now = self.shipping.clock.now();
             self.shipping.metrics.watermark_lag_seconds.set(now.since(watermark).as_secs_f64());
-            self.shipped.send_modify(|shipped| (shipped.watermark, shipped.reported_at) = (watermark, now));
+            self.shipped.send_modify(|shipped| (shipped.watermark, shipped.looked_at) = (watermark, looked_at));
         }
         Ok(())
     }

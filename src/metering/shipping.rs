@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::aggregate::{Aggregate, Used};
 use super::journal::{Header, split_frame};
-use super::store::{self, Reported, Shipment};
+use super::store::{self, Reported, Shipment, Start};
 use crate::clock::{Clock, Micros};
 use crate::db::{Db, within};
 use crate::ids::ReplicaId;
@@ -51,8 +51,10 @@ struct Batch {
 pub(super) struct Shipping {
     pub(super) db: Db,
     pub(super) replica: ReplicaId,
-    /// The start that ships; none for a command beside a gateway that is stopped.
-    pub(super) epoch: Option<i64>,
+    /// The newest start in the journal,
+    pub(super) epoch: i64,
+    /// and whether it is the one that ships; or a command does, while none runs.
+    pub(super) is_running: bool,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -82,7 +84,7 @@ impl Shipping {
         let Batch { epoch, before, ref aggregate } = *batch;
         let moved = within(SHIP_TIMEOUT, async {
             let mut transaction = self.db.begin().await?;
-            let shipment = Shipment { replica: &self.replica, epoch, before, aggregate };
+            let shipment = Shipment { replica: &self.replica, newest: self.epoch, epoch, before, aggregate };
             let moved = store::ship(&mut transaction, self.db.dialect(), &shipment, now).await?;
             // Should this not answer, the watermark tells at the next try whether it happened.
             if moved {
@@ -93,7 +95,7 @@ impl Shipping {
         .await?;
         anyhow::ensure!(moved, "the ledger's watermark of epoch {epoch} was moved by somebody else; beginning again from it");
         self.metrics.shipped_records.inc_by(aggregate.records);
-        if Some(epoch) == self.epoch {
+        if epoch == self.epoch {
             self.metrics.shipped_of_this_start.inc_by(aggregate.records);
         }
         Ok(())
@@ -105,7 +107,10 @@ impl Shipping {
         let reported = within(SHIP_TIMEOUT, async {
             let mut transaction = self.db.begin().await?;
             let now = self.clock.now();
-            let reported = store::report(&mut transaction, &self.replica, self.epoch, newest, watermark, now).await?;
+            let reported = {
+                let start = Start { epoch: self.epoch, is_running: self.is_running };
+                store::report(&mut transaction, &self.replica, start, newest, watermark, now).await?
+            };
             transaction.commit().await?;
             Ok(reported)
         });

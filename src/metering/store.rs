@@ -46,6 +46,9 @@ async fn lock_replica(
 /// Records that are shipped together.
 pub(super) struct Shipment<'a> {
     pub(super) replica: &'a ReplicaId,
+    /// The newest start in the journal,
+    pub(super) newest: i64,
+    /// and the one that these records are of.
     pub(super) epoch: i64,
     /// The last sequence before them.
     pub(super) before: u64,
@@ -69,8 +72,8 @@ pub(super) async fn ship(
     shipment: &Shipment<'_>,
     now: Micros,
 ) -> anyhow::Result<bool> {
-    let Shipment { replica, epoch, before, aggregate } = *shipment;
-    let (promised, retired) = lock_replica(connection, replica, epoch, now).await?;
+    let Shipment { replica, newest, epoch, before, aggregate } = *shipment;
+    let (promised, retired) = lock_replica(connection, replica, newest, now).await?;
     if !move_watermark(connection, replica, epoch, before, aggregate.last).await? {
         return Ok(false);
     }
@@ -178,18 +181,26 @@ pub(super) enum Reported {
     Replaced,
 }
 
+/// Who promises.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    /// The newest start in the journal.
+    pub(super) epoch: i64,
+    /// Whether it runs. Where none does, the ledger may know of a newer one that never wrote anything.
+    pub(super) is_running: bool,
+}
+
 /// Promises in the ledger that all that `replica` admitted before `watermark` is shipped. `stands` is the newest journal position
-/// that the shipper knows to be in the ledger; a restored database does not have it, and gets no promise. `epoch` is the start
-/// that promises; none where nobody can be running.
+/// that the shipper knows to be in the ledger; a restored database does not have it, and gets no promise.
 pub(super) async fn report(
     connection: &mut AnyConnection,
     replica: &ReplicaId,
-    epoch: Option<i64>,
+    start: Start,
     stands: Option<(i64, u64)>,
     watermark: Micros,
     now: Micros,
 ) -> anyhow::Result<Reported> {
-    let (_, retired) = lock_replica(connection, replica, epoch.unwrap_or(0), now).await?;
+    let (_, retired) = lock_replica(connection, replica, start.epoch, now).await?;
     if let Some((epoch, sequence)) = stands {
         let there = sqlx::query("select sequence from journal_watermark where replica_id = $1 and epoch = $2")
             .bind(replica.as_str())
@@ -204,12 +215,13 @@ pub(super) async fn report(
     let taken = sqlx::query(
         "update replica set watermark = case when watermark < $1 then $1 else watermark end, \
          reported_at = case when reported_at < $2 then $2 else reported_at end \
-         where id = $3 and epoch = coalesce($4, epoch)",
+         where id = $3 and (epoch = $4 or $5 = 0)",
     )
     .bind(watermark.0)
     .bind(now.0)
     .bind(replica.as_str())
-    .bind(epoch)
+    .bind(start.epoch)
+    .bind(i64::from(start.is_running))
     .execute(connection)
     .await?;
     Ok(if taken.rows_affected() == 1 { Reported::Taken { retired } } else { Reported::Replaced })

@@ -55,14 +55,7 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
-        fs::create_dir_all(folder)?;
-        for made in missing {
-            // A folder that is lost takes along whatever was synced in it.
-            let above = made.parent().filter(|above| !above.as_os_str().is_empty());
-            self.sync_folder(above.unwrap_or(Path::new(".")))?;
-        }
-        Ok(())
+        durably(folder, || fs::create_dir_all(folder))
     }
 
     fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
@@ -92,6 +85,18 @@ impl Disk for RealDisk {
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()
     }
+}
+
+/// Makes the names of `folder` and of those above it durable, where `create` makes them: a folder that is lost takes along
+/// whatever was synced in it.
+pub(crate) fn durably(folder: &Path, create: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    create()?;
+    for made in missing {
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+        RealDisk.sync_folder(above.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 impl DiskFile for File {

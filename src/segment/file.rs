@@ -110,6 +110,18 @@ pub fn header_of(folder: impl Into<Folder>, number: u64) -> anyhow::Result<(Vec<
     Ok((header, (HEADER_PREFIX_BYTES + length) as u64))
 }
 
+/// All bytes of segment `number`, which no longer changes.
+pub fn read(folder: &Folder, number: u64) -> anyhow::Result<Vec<u8>> {
+    let path = path(folder, number);
+    let whole = || {
+        let file = folder.disk.open(&path)?;
+        let mut bytes = vec![0; usize::try_from(file.length()?).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    };
+    whole().map_err(|error: io::Error| anyhow::Error::from(error).context(format!("cannot read {}", path.display())))
+}
+
 /// Appends one frame around what `body` writes to `out`. `synced`: how much of the file is durable by now.
 pub(super) fn write_frame<T>(out: &mut Vec<u8>, synced: u64, body: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let start = out.len();

@@ -19,7 +19,8 @@ mod image;
 mod reader;
 
 pub use appender::{AppendError, Appender, Encoder, OnItsWay, Options};
+pub(crate) use disk::durably;
 pub use disk::{Disk, DiskFile, Folder, RealDisk};
-pub use file::{Recovered, header_of, list, recover, remove_before};
+pub use file::{Recovered, header_of, list, read, recover, remove_before};
 pub use image::{Damage, Frame, Image};
 pub use reader::{Cursor, Item, Reader};

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 
 use super::appender::{Appender, Encoder, Shared};
-use super::disk::DiskFile;
+use super::disk::{DiskFile, Folder};
 use super::file::{self, FRAME_PREFIX_BYTES, Parsed};
 use crate::clock::Micros;
 
@@ -31,9 +31,18 @@ pub enum Item {
     Frame(Bytes),
 }
 
+/// Where the durable end is.
+enum End {
+    /// Somebody appends.
+    Moving(Arc<Shared>),
+    /// Nobody does.
+    Fixed(Cursor),
+}
+
 /// A reader's place.
 pub struct Reader {
-    shared: Arc<Shared>,
+    folder: Folder,
+    end: End,
     next: Cursor,
     open: Option<Box<dyn DiskFile>>,
     path: PathBuf,
@@ -43,21 +52,33 @@ impl Reader {
     /// Begins at the header of segment `first`.
     pub fn new<E: Encoder>(of: &Appender<E>, first: u64) -> Self {
         let shared = of.shared().clone();
-        let path = file::path(&shared.folder, first);
-        Self { shared, next: Cursor { segment: first, byte: 0 }, open: None, path }
+        Self::begin(shared.folder.clone(), End::Moving(shared), first)
+    }
+
+    /// The same over a folder that nobody appends to, up to `end`: what [`super::recover`] found of its last segment.
+    pub fn at_rest(folder: &Folder, first: u64, end: Cursor) -> Self {
+        Self::begin(folder.clone(), End::Fixed(end), first)
+    }
+
+    fn begin(folder: Folder, end: End, first: u64) -> Self {
+        let path = file::path(&folder, first);
+        Self { folder, end, next: Cursor { segment: first, byte: 0 }, open: None, path }
     }
 
     /// Some of what comes next; empty at the durable end. With it, at the end only, the instant up to which everything
     /// appended has been read.
     pub fn read(&mut self) -> anyhow::Result<(Vec<Item>, Option<Micros>)> {
-        let (end, complete_to) = self.shared.end();
+        let (end, complete_to) = match &self.end {
+            End::Moving(shared) => shared.end(),
+            End::Fixed(end) => (*end, Micros(i64::MAX)),
+        };
         let mut items = Vec::new();
         while items.is_empty() && self.next < end {
             if self.next.byte == 0 {
-                let folder = &self.shared.folder;
-                let (header, start) = file::header_of(folder, self.next.segment)?;
-                self.path = file::path(folder, self.next.segment);
-                self.open = Some(folder.disk.open(&self.path).with_context(|| format!("cannot open {}", self.path.display()))?);
+                let (header, start) = file::header_of(&self.folder, self.next.segment)?;
+                self.path = file::path(&self.folder, self.next.segment);
+                let open = self.folder.disk.open(&self.path);
+                self.open = Some(open.with_context(|| format!("cannot open {}", self.path.display()))?);
                 self.next.byte = start;
                 items.push(Item::Segment(header));
             }

@@ -69,16 +69,17 @@ async fn the_pasted_line_answers_and_the_preview_shows_exactly_what_was_asked() 
         assert!(product["inventory"]["freshness"]["lagMs"].as_i64().unwrap() < 5000, "{answer}");
     }
     let previews: Value = serde_json::from_str(&tollgate(&database, &["invoice", "preview", "--format", "json"]).ok()).unwrap();
-    let lines: Vec<(&str, u64)> = previews[0]["lines"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|line| (line["meter"].as_str().unwrap(), line["units"].as_u64().unwrap()))
-        .collect();
-    assert_eq!(lines, [("inventory", 3), ("pricing", 3), ("requests", 3)]);
+    let used = |preview: &Value| -> Vec<(String, u64, String)> {
+        let lines = preview["lines"].as_array().unwrap().iter().filter(|line| line["kind"] == "usage");
+        let text = |line: &Value, name: &str| line[name].as_str().unwrap().to_owned();
+        lines.map(|line| (text(line, "meter"), line["units"].as_u64().unwrap(), text(line, "amount"))).collect()
+    };
+    let line = |meter: &str, units, amount: &str| (meter.to_owned(), units, amount.to_owned());
     // 3 × 0.0025 = 0.0075 → 0.01; 3 × 0.0040 = 0.0120 → 0.01.
-    assert_eq!(previews[0]["totals"][0]["amount"], "0.02");
-    assert_eq!(previews[1]["totals"][0]["amount"], "0.00");
+    assert_eq!(used(&previews[0]), [line("inventory", 3, "0.01"), line("pricing", 3, "0.01"), line("requests", 3, "0.00")]);
+    // Nothing of its first 1000 units was used, and 10.00 is the least that a month costs.
+    assert_eq!(used(&previews[1]), [line("inventory", 0, "0.00")]);
+    assert_eq!(previews[1]["totals"][0]["amount"], "10.00");
     demo.interrupt();
 
     // It begins again on the same folder; the old keys are no longer good, the bill goes on.
@@ -88,7 +89,7 @@ async fn the_pasted_line_answers_and_the_preview_shows_exactly_what_was_asked() 
         &tollgate(&database, &["invoice", "preview", "--partner", "Nordlicht Marketplace", "--format", "json"]).ok(),
     )
     .unwrap();
-    assert_eq!(previews[0]["lines"][0]["units"], 4);
+    assert_eq!(used(&previews[0])[0].1, 4);
     assert!(tollgate(&database, &["replay", "--verify"]).ok().contains("the same as the live store"));
     demo.interrupt();
 }

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod archiving;
 mod bad_input;
 mod bundle;
 mod commands;
@@ -28,6 +29,7 @@ mod power_cut;
 mod rating;
 mod refusals;
 mod retail;
+mod scenario;
 mod schema;
 mod tidy;
 mod verify;

@@ -161,10 +161,10 @@ on_both_databases! {
                         }
                         let (at, admission) = in_flight.admit(&clock, clock.now());
                         tokio::time::sleep(Duration::from_micros(rng.random_range(0..4000))).await;
-                        let name = if rng.random_bool(0.02) { "restored" } else { "in time" };
+                        let name = if rng.random_bool(0.05) { "restored" } else { "in time" };
                         let number = client * 1000 + n;
                         if name == "restored" {
-                            let old = Micros(at.0 - rng.random_range(0..4 * CELL));
+                            let old = Micros(at.0 - rng.random_range(0..16 * CELL));
                             journal.append(record(name, old, number)).await.unwrap().durable().await.unwrap();
                         } else {
                             let on_its_way = journal.append_admitted(record(name, at, number), admission).await.unwrap();
@@ -196,6 +196,8 @@ on_both_databases! {
         for client in clients {
             client.await.unwrap();
         }
+        // Behind everything that nobody waited for.
+        journal.seal().await.unwrap();
         stop.send_replace(true);
         shipper.await.unwrap();
         let (watermark, last) = sums().await;

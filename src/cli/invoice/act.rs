@@ -24,7 +24,7 @@ pub(super) async fn run(
     finalize: bool,
     format: Format,
 ) -> anyhow::Result<()> {
-    context.ship().await?;
+    context.close_journal().await?;
     let (db, now) = context.db().await?;
     let partner = match partner {
         Some(partner) => Some(admin::find_partner(&mut *db.read().await?, partner, now).await?.id),
@@ -33,8 +33,11 @@ pub(super) async fn run(
     let closable = run::closable(&db, &context.settings.invoice, period, partner.as_ref()).await?;
     let archive = Archive::open(&context.settings.archive, &context.settings.data_dir)?;
     let proven = Proven::read(&db, &archive, &closable).await?;
-    let Ran { drafts, left } = run::drafts(&db, &context.settings.invoice, &closable, &proven, &mut context.rng).await?;
-    if drafts.is_empty() && left.is_empty() {
+    let Ran { drafts, empty, left } = run::drafts(&db, &context.settings.invoice, &closable, &proven, &mut context.rng).await?;
+    if empty > 0 {
+        output::complain(&format!("nothing was due from {empty} partners in {period}: it is closed for them"));
+    }
+    if drafts.is_empty() && left.is_empty() && empty == 0 {
         let filter = store::Filter { period: Some(period), partner: partner.as_ref(), state: None };
         let there = store::list(&mut *db.read().await?, &filter).await?;
         let closed = there.iter().filter(|invoice| matches!(invoice.state, State::Finalized | State::Paid)).count();

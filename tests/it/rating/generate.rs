@@ -51,11 +51,16 @@ fn pick<T: Clone>(rng: &mut ChaCha8Rng, of: &[T]) -> T {
     of.choose(rng).unwrap().clone()
 }
 
-/// A case.
+/// A case, in whatever months.
 pub(crate) fn case(rng: &mut ChaCha8Rng) -> Case {
     let first = Month { year: rng.random_range(2019..=2027), month: rng.random_range(1..=12) };
     let first = if one_in(rng, 6) { Month { year: pick(rng, &[2020, 2023, 2024]), month: pick(rng, &[1, 2]) } } else { first };
-    let count = rng.random_range(1..=4);
+    let (count, more) = (rng.random_range(1..=4), rng.random_range(0..=2));
+    case_in(rng, first, count, more)
+}
+
+/// A case of `count` months of subscriptions and usage, cut from the month before `first` to `more` months past the last.
+pub(crate) fn case_in(rng: &mut ChaCha8Rng, first: Month, count: usize, more: usize) -> Case {
     let mut months = vec![first];
     for _ in 1..count {
         months.push(months[months.len() - 1].next());
@@ -70,18 +75,18 @@ pub(crate) fn case(rng: &mut ChaCha8Rng) -> Case {
         subscriptions,
         records: Vec::new(),
         tax_rate: pick(rng, &["0", "19", "20", "8.1", "7.7", "25.5", "0.0001", "100"]).to_owned(),
-        cuts: cuts(rng, first, &months),
+        cuts: cuts(rng, first, &months, more),
     };
     case.records = records(rng, &case, &laid);
     case
 }
 
-/// The month before the first too, which can owe a fee in advance, and a month or two past the last; now and then one is
+/// The month before the first too, which can owe a fee in advance, and some past the last; now and then one is
 /// voided and run again.
-fn cuts(rng: &mut ChaCha8Rng, first: Month, months: &[Month]) -> Vec<Cut> {
+fn cuts(rng: &mut ChaCha8Rng, first: Month, months: &[Month], more: usize) -> Vec<Cut> {
     let mut all = vec![first.previous()];
     all.extend_from_slice(months);
-    for _ in 0..rng.random_range(0..=2) {
+    for _ in 0..more {
         all.push(all[all.len() - 1].next());
     }
     let mut cuts = Vec::new();
@@ -226,7 +231,7 @@ fn records(rng: &mut ChaCha8Rng, case: &Case, months: &[Laid]) -> Vec<Record> {
         let plan = match in_force {
             Some(subscription) if !one_in(rng, 10) => subscription.plan,
             // Admitted a moment before the change was known.
-            _ => rng.random_range(0..case.plans.len()),
+            _ => pick(rng, &case.subscriptions).plan,
         };
         let late = if one_in(rng, 4) { rng.random_range(0..3) } else { 0 };
         let [units, waived] = [2, 6].map(|many| {

@@ -8,3 +8,5 @@ mod generate;
 mod hand;
 mod oracle;
 mod property;
+mod said;
+mod through_database;

@@ -12,18 +12,16 @@ use tollgate::billing::invoice::{Basis, Billed, Keyed, MonthUsage, Plans, draft,
 use tollgate::billing::plan::{self, Plan};
 use tollgate::clock::Micros;
 use tollgate::metering::Meter;
-use tollgate::money::{Currency, Money};
+use tollgate::money::Currency;
 
 use super::case::{Case, METERS};
 use super::generate;
-use super::oracle::{self, Invoice, Oracle};
+use super::oracle::Oracle;
+use super::said::{Said, expected, explained, is_beyond, said};
 use crate::support::{full, rng};
 
 const CELL: i64 = 15 * 60 * 1_000_000;
 const CASES: u64 = 10_000;
-
-/// A line as both sides can say it: month, kind, plan, meter, days, units, billed before, value, amount.
-type Said = (String, String, String, String, String, String, i128, String, i128);
 
 fn plan(case: &Case, place: usize) -> Plan {
     plan::parse(&case.plans[place].toml()).unwrap().remove(0)
@@ -72,49 +70,6 @@ fn usage(case: &Case, cut: usize, calendar: &Calendar) -> BTreeMap<Period, Month
     usage
 }
 
-fn said(line: &Keyed, currency: Currency) -> Said {
-    let minor = |text: &str| i128::from(Money::of(text.parse().unwrap(), currency).unwrap().minor);
-    let it = &line.line;
-    let days = it.days.filter(|_| it.kind.as_str() == "base_fee" || it.kind.as_str() == "minimum");
-    (
-        it.period.clone(),
-        it.kind.as_str().to_owned(),
-        it.plan.clone(),
-        it.meter.clone().unwrap_or_default(),
-        days.map(|days| format!("{}/{}", days.counted, days.of)).unwrap_or_default(),
-        it.units.map(|units| units.to_string()).unwrap_or_default(),
-        it.billed_before.as_ref().map_or(0, |before| minor(&before.amount)),
-        it.value.as_ref().map(|value| minor(value).to_string()).unwrap_or_default(),
-        minor(&it.amount),
-    )
-}
-
-fn expected(case: &Case, line: &oracle::Line) -> Said {
-    let number = |money: &BigInt| i128::try_from(money).unwrap();
-    (
-        line.month.to_string(),
-        line.kind.to_owned(),
-        case.plans[line.plan].name(),
-        line.meter.unwrap_or_default().to_owned(),
-        line.days.map(|(days, of)| format!("{days}/{of}")).unwrap_or_default(),
-        line.units.map(|units| units.to_string()).unwrap_or_default(),
-        number(&line.before),
-        line.value.as_ref().map(|value| value.to_string()).unwrap_or_default(),
-        number(&line.amount),
-    )
-}
-
-/// Whether some number on the way is beyond what minor units are counted in.
-fn is_beyond(invoices: &[Invoice]) -> bool {
-    let sum: BigInt = invoices.iter().flat_map(|invoice| &invoice.lines).flat_map(sizes).sum();
-    sum > (i64::MAX / 4).into()
-}
-
-fn sizes(line: &oracle::Line) -> [BigInt; 3] {
-    let size = |money: &BigInt| BigInt::from(money.magnitude().clone());
-    [size(&line.before), size(&line.amount), line.value.as_ref().map_or(BigInt::from(0), size)]
-}
-
 /// The three points of "An invoice", then the table's order.
 fn place(line: &Said, month: &str) -> (u8, String, String, usize) {
     let group = if line.0 == month {
@@ -154,7 +109,8 @@ fn compare(case: &Case) -> Result<(), String> {
             return Err(format!("cut {cut} ({month}): invoices in {:?}, expected {wanted_codes:?}", codes(&found)));
         }
         for ((currency, lines), wanted) in found.iter().zip(&wanted) {
-            let in_order: Vec<Said> = lines.iter().map(|line| said(line, *currency)).collect();
+            lines.iter().try_for_each(|line| explained(&line.line, *currency))?;
+            let in_order: Vec<Said> = lines.iter().map(|line| said(&line.line, *currency)).collect();
             let kinds_in_order = |pair: &[Said]| {
                 let [(a, amonth, aplan, akind), (b, bmonth, bplan, bkind)] = [place(&pair[0], &month), place(&pair[1], &month)];
                 a < b || (a == b && ((amonth, aplan) != (bmonth, bplan) || akind <= bkind || pair[0].6 != 0 || pair[1].6 != 0))

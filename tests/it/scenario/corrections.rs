@@ -58,7 +58,6 @@ on_both_databases! {
         story.used("2026-01-20T10:00:00Z", &[(Inventory, 100)]).await;
         story.close("2026-02-01T02:00:00Z", "2026-01").await;
         story.used("2026-01-31T23:00:00Z", &[(Inventory, 1)]).await;
-        story.ship("2026-02-01T03:00:00Z").await;
         let void = ["invoice", "void", "INV-000001", "--reason", "a disk was found"];
         story.at("2026-02-01T04:00:00Z", &void).ok();
         assert_eq!(

@@ -67,7 +67,8 @@ async fn dump(database: &Database) -> BTreeMap<String, Vec<String>> {
     };
     let names: Vec<String> = sqlx::query_scalar(names).fetch_all(&mut connection).await.unwrap();
     let mut tables = BTreeMap::new();
-    for name in names.into_iter().filter(|name| name != "_sqlx_migrations") {
+    // How far a replica has reported moves on by itself, and with every look at what can be closed.
+    for name in names.into_iter().filter(|name| name != "_sqlx_migrations" && name != "replica") {
         let rows = rows(&mut connection, &name).await;
         tables.insert(name, rows);
     }
@@ -95,7 +96,9 @@ fn redacted(database: &Database, story: &Story, drafts: &[String], sentence: &st
         text = text.replace(draft, &format!("<draft {}>", place + 1));
     }
     let words = text.split_inclusive(' ').map(|word| match word.find("rep_") {
-        Some(at) => word[..at].to_owned() + "<replica>" + word[at..].trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_'),
+        Some(at) => {
+            word[..at].to_owned() + "<replica>" + word[at..].trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        }
         None => word.to_owned(),
     });
     words.collect()
@@ -108,7 +111,6 @@ on_both_databases! {
         story.close("2026-02-01T02:00:00Z", "2026-01").await;
         story.close("2026-03-01T02:00:00Z", "2026-02").await;
         story.close("2026-04-01T02:00:00Z", "2026-03").await;
-        story.ship("2026-05-01T02:00:00Z").await;
         story.at("2026-05-01T02:00:00Z", &["invoice", "void", "INV-000003", "--reason", "a test"]).ok();
         story.close("2026-05-01T02:00:00Z", "2026-03").await;
         story.at("2026-05-01T02:00:00Z", &["invoice", "run", "--period", "2026-04"]).ok();

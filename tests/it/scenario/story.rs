@@ -8,14 +8,11 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::Value;
 use sqlx::Row;
-use tollgate::clock::{Clock, Micros};
-use tollgate::config::Durability;
-use tollgate::data_dir::DataDir;
+use tollgate::clock::Micros;
 use tollgate::ids::{KeyId, PartnerId, RequestId};
-use tollgate::metering::{Journal, Mode, Product, UsageRecord};
-use tollgate::segment::Options;
+use tollgate::metering::{Mode, Product, UsageRecord};
 
-use crate::support::{Database, Process, Ran, tollgate};
+use crate::support::{self, Database, Ran, tollgate};
 
 pub(crate) struct Story {
     pub(crate) database: Database,
@@ -60,7 +57,8 @@ impl Story {
     pub(crate) async fn used_stale(&mut self, instant: &str, units: &[(Product, u64)], waived: &[(Product, u64)]) {
         let at = micros(instant);
         let mut connection = self.database.connect().await;
-        let in_force = "select plan_id, plan_version from subscription where starts_at <= $1 and (ends_at is null or ends_at > $1)";
+        let in_force =
+            "select plan_id, plan_version from subscription where starts_at <= $1 and (ends_at is null or ends_at > $1)";
         let row = sqlx::query(in_force).bind(at.0).fetch_one(&mut connection).await.unwrap();
         let sum = |units: &[(Product, u64)]| units.iter().copied().collect::<BTreeMap<_, _>>();
         self.answered.push(UsageRecord {
@@ -77,37 +75,15 @@ impl Story {
         });
     }
 
-    /// Journals what was answered until now, as the gateway of this folder would have.
-    async fn journal(&mut self, now: Micros) {
-        let answered: Vec<_> = self.answered.extract_if(.., |record| record.at < now).collect();
-        let Some(first) = answered.first().map(|record| record.at) else { return };
-        let mut connection = self.database.connect().await;
-        let data_dir = DataDir::try_lock(&self.database.data_dir()).unwrap().unwrap();
-        let replica = data_dir.replica(first).unwrap();
-        let begin = "insert into replica (id, epoch, started_at) values ($1, 1, $2) \
-                     on conflict (id) do update set epoch = replica.epoch + 1 returning epoch";
-        let begin = sqlx::query(begin).bind(replica.as_str()).bind(first.0);
-        let epoch = begin.fetch_one(&mut connection).await.unwrap().try_get(0).unwrap();
-        let options = Options { segment_bytes: 1 << 20, durability: Durability::Os };
-        let clock = Clock::manual(first);
-        let journal = Journal::open(&data_dir.journal(), replica, epoch, options, clock.clone()).unwrap();
-        for record in answered {
-            clock.anchor(record.at);
-            journal.append(record).await.unwrap().durable().await.unwrap();
-        }
+    /// Journals what was answered before an instant. The run of a month ships and archives it, as no gateway is running.
+    pub(crate) async fn journal(&mut self, instant: &str) {
+        let answered = self.answered.extract_if(.., |record| record.at < micros(instant)).collect();
+        support::journal(&self.database, answered).await;
     }
 
-    /// The gateway runs at an instant until all that was answered is in the ledger and archived.
-    pub(crate) async fn ship(&mut self, instant: &str) {
-        self.journal(micros(instant)).await;
-        self.database.set_now(micros(instant));
-        let gateway = Process::serve(&self.database);
-        gateway.terminate();
-    }
-
-    /// Ships, runs a month, finalizes it: what its invoices say, a line for each line and one for the sums.
+    /// Runs a month and finalizes it: what its invoices say, a line for each line and one for the sums.
     pub(crate) async fn close(&mut self, instant: &str, month: &str) -> Vec<String> {
-        self.ship(instant).await;
+        self.journal(instant).await;
         self.at(instant, &["invoice", "run", "--period", month]).ok();
         self.at(instant, &["invoice", "finalize", "--period", month]).ok();
         self.documents(month).iter().flat_map(told).collect()

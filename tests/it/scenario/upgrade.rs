@@ -3,7 +3,8 @@
 use tollgate::metering::Product::{Inventory, Pricing};
 
 use super::Story;
-use crate::support::{Database, Kind, on_both_databases};
+use super::story::micros;
+use crate::support::{Database, Kind, Process, on_both_databases};
 
 const STARTER: &str = r#"
 [[plan]]
@@ -54,6 +55,10 @@ on_both_databases! {
         story.used("2026-01-17T16:00:00Z", &[(Inventory, 12_000)]).await;
         story.used("2026-01-20T10:00:00Z", &[(Pricing, 1001)]).await;
 
+        // A gateway runs on the folder: it ships, seals and archives what the run asks for.
+        story.journal("2026-02-01T02:00:00Z").await;
+        story.database.set_now(micros("2026-02-01T02:00:00Z"));
+        let gateway = Process::serve(&story.database);
         assert_eq!(
             story.close("2026-02-01T02:00:00Z", "2026-01").await,
             [
@@ -73,13 +78,17 @@ on_both_databases! {
                 "EUR 166.91 + 31.71 = 198.62",
             ]
         );
+        gateway.terminate();
         assert_eq!(story.books().await, [("receivable", 198_62), ("revenue", -166_91), ("tax", -31_71)]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fee_in_advance_and_a_downgrade() {
-    let growth = GROWTH.replace("amount = \"199.00\", due = \"arrears\" }", "amount = \"200.00\", due = \"advance\" }\ndiscount_percent = \"10\"");
+    let growth = GROWTH.replace(
+        "amount = \"199.00\", due = \"arrears\" }",
+        "amount = \"200.00\", due = \"advance\" }\ndiscount_percent = \"10\"",
+    );
     let starter = STARTER.replace("49.00", "50.00");
     let without_charges = |plan: &str| plan.split("\n[[plan.charge]]").next().unwrap().to_owned();
     let plans = without_charges(&growth) + &without_charges(&starter);

@@ -25,19 +25,27 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn new(kind: Kind) -> Self {
-        let folder = tempfile::Builder::new().prefix("tg").tempdir().unwrap();
-        let url = match kind {
-            Kind::Sqlite => "sqlite://{data_dir}/tollgate.db".to_owned(),
+        match kind {
+            Kind::Sqlite => Self::with(kind, "sqlite://{data_dir}/tollgate.db".to_owned()),
             Kind::Postgres => {
                 let server = std::env::var("TOLLGATE_TEST_POSTGRES")
                     .expect("TOLLGATE_TEST_POSTGRES is not set: run the tests with scripts/test, which starts PostgreSQL");
-                let name = format!("test_{:016x}", rand::random::<u64>());
-                sqlx::any::install_default_drivers();
-                let mut admin = AnyConnection::connect(&format!("{server}/postgres")).await.unwrap();
-                sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await.unwrap();
-                format!("{server}/{name}")
+                Self::on(&server).await
             }
-        };
+        }
+    }
+
+    /// On a PostgreSQL server of one's own.
+    pub(crate) async fn on(server: &str) -> Self {
+        let name = format!("test_{:016x}", rand::random::<u64>());
+        sqlx::any::install_default_drivers();
+        let mut admin = AnyConnection::connect(&format!("{server}/postgres")).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await.unwrap();
+        Self::with(Kind::Postgres, format!("{server}/{name}"))
+    }
+
+    fn with(kind: Kind, url: String) -> Self {
+        let folder = tempfile::Builder::new().prefix("tg").tempdir().unwrap();
         Self { kind, url, folder, shift: AtomicI64::new(0) }
     }
 
@@ -77,13 +85,16 @@ impl Database {
 
     /// What commands and processes need to find it.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
-        let shift = self.clock_shift().as_micros();
-        let shift = format!("{}{}us", if shift < 0 { "-" } else { "" }, shift.unsigned_abs());
-        vec![
+        let mut environment = vec![
             ("TOLLGATE__DATA_DIR".into(), self.data_dir().display().to_string()),
             ("TOLLGATE__DATABASE__URL".into(), self.url.clone()),
             ("TOLLGATE__INVOICE__SELLER__NAME".into(), "Seller Ltd".into()),
-            ("TOLLGATE__DATABASE__CLOCK_SHIFT".into(), shift),
-        ]
+        ];
+        let shift = self.clock_shift().as_micros();
+        if shift != 0 {
+            let shift = format!("{}{}us", if shift < 0 { "-" } else { "" }, shift.unsigned_abs());
+            environment.push(("TOLLGATE__DATABASE__CLOCK_SHIFT".into(), shift));
+        }
+        environment
     }
 }

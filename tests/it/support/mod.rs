@@ -9,9 +9,11 @@ mod gateway;
 pub(crate) mod operations;
 pub(crate) mod oracle;
 mod plans;
+pub(crate) mod postgres;
 mod process;
 pub(crate) mod schema;
 mod seed;
+mod usage;
 
 pub(crate) use asking::{Answer, ask, issue};
 pub(crate) use command::{Ran, tollgate};
@@ -21,6 +23,7 @@ pub(crate) use gateway::{Gateway, Partner, graphql};
 pub(crate) use plans::{per_unit, plan};
 pub(crate) use process::Process;
 pub(crate) use seed::{full, rng};
+pub(crate) use usage::journal;
 
 /// Runs an async test on both databases: every statement must hold on each.
 macro_rules! on_both_databases {
