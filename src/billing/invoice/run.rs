@@ -85,7 +85,7 @@ pub async fn closable(db: &Db, settings: &config::Invoice, period: Period, only:
         let closes = month.to.plus(settings.grace);
         ensure!(
             now >= closes,
-            "{period} is still open for {}: it ends at {}, and can be closed from {closes} on (invoice.grace); now it is {now}",
+            "{period} is still open for {}: it ends at {}, and can be closed from {closes} on (invoice.grace)",
             partner.name,
             month.to,
         );

@@ -155,13 +155,14 @@ pub async fn counting(connection: &mut AnyConnection, partner: &PartnerId, befor
     rows.iter().map(stored).collect()
 }
 
-/// A partner's invoices of later months than `after` that count.
+/// A partner's finalized invoices of later months than `after` that count; a draft is only held against them when it is finalized.
 pub async fn later(connection: &mut AnyConnection, partner: &PartnerId, after: Period) -> anyhow::Result<Vec<Stored>> {
-    let rows = sqlx::query(select(" where partner_id = $1 and period > $2 and state <> 'void' order by period desc, id"))
-        .bind(partner.as_str())
-        .bind(after.to_string())
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query(select(" where partner_id = $1 and period > $2 and state in ('finalized', 'paid') order by period desc, id"))
+            .bind(partner.as_str())
+            .bind(after.to_string())
+            .fetch_all(connection)
+            .await?;
     rows.iter().map(stored).collect()
 }
 

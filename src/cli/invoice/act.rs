@@ -43,7 +43,8 @@ pub(super) async fn run(
         let closed = there.iter().filter(|invoice| matches!(invoice.state, State::Finalized | State::Paid)).count();
         anyhow::ensure!(
             closed == 0,
-            "{period} is closed: {closed} invoices of it are finalized, and nothing was left to bill; later usage goes on the next"
+            "{period} is closed: it has {closed} finalized {}, and nothing is left to bill; later usage goes on the next",
+            if closed == 1 { "invoice" } else { "invoices" }
         );
         anyhow::bail!("there is nothing to bill in {period}: no partner had a plan or used anything then");
     }

@@ -150,7 +150,7 @@ on_both_databases! {
             &["invoice", "void", draft, "--reason", "a draft"],
             &["invoice", "void", "INV-000001", "--reason", "paid, and later ones stand"],
             &["invoice", "void", "INV-000003", "--reason", "void already"],
-            &["invoice", "void", "INV-000004", "--reason", "the draft of April was made after it"],
+            &["invoice", "void", "INV-000002", "--reason", "INV-000004 of March was made after it"],
             &["invoice", "void", "INV-000004", "--reason", " "],
             &["invoice", "pay", draft],
             &["invoice", "pay", "INV-000001"],
