@@ -134,18 +134,20 @@ pub struct House<'a> {
     pub dialect: Dialect,
 }
 
-/// Stores the drafts of a partner's month, in place of those that were there. `evidence` is asked for each currency.
+/// Stores the drafts of a partner's month, in place of those that were there. `evidence` is asked for each currency. With them,
+/// whether anything changed.
 pub async fn store_drafts(
     connection: &mut AnyConnection,
     house: &House<'_>,
-    partner: &Partner,
+    (partner, calendar): (&Partner, &Calendar),
     computed: &Computed,
     mut evidence: impl FnMut(Currency) -> Evidence,
     rng: &mut (impl Rng + Send),
-) -> anyhow::Result<Vec<Stored>> {
-    store::remove_drafts(connection, &partner.id, computed.month.period).await?;
-    if computed.lines.is_empty() {
-        store::close_empty(connection, &partner.id, computed.month.period, house.cut, house.now).await?;
+) -> anyhow::Result<(Vec<Stored>, bool)> {
+    let mut changed = store::remove_drafts(connection, &partner.id, computed.month.period).await?;
+    let had_begun = calendar.subscriptions().first().is_some_and(|first| first.from < computed.month.to);
+    if computed.lines.is_empty() && had_begun {
+        changed |= store::close_empty(connection, &partner.id, computed.month.period, house.cut, house.now).await?;
     }
     let mut drafts = Vec::new();
     for (currency, lines) in &computed.lines {
@@ -185,7 +187,8 @@ pub async fn store_drafts(
             drafts.push(draft);
         }
     }
-    Ok(drafts)
+    changed |= !drafts.is_empty();
+    Ok((drafts, changed))
 }
 
 fn seller(settings: &config::Invoice) -> Party {

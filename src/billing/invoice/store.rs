@@ -155,13 +155,14 @@ pub async fn counting(connection: &mut AnyConnection, partner: &PartnerId, befor
     rows.iter().map(stored).collect()
 }
 
-/// A partner's invoices of later months than `after` that count.
+/// A partner's finalized invoices of later months than `after` that count; a draft is only held against them when it is finalized.
 pub async fn later(connection: &mut AnyConnection, partner: &PartnerId, after: Period) -> anyhow::Result<Vec<Stored>> {
-    let rows = sqlx::query(select(" where partner_id = $1 and period > $2 and state <> 'void' order by period desc, id"))
-        .bind(partner.as_str())
-        .bind(after.to_string())
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query(select(" where partner_id = $1 and period > $2 and state in ('finalized', 'paid') order by period desc, id"))
+            .bind(partner.as_str())
+            .bind(after.to_string())
+            .fetch_all(connection)
+            .await?;
     rows.iter().map(stored).collect()
 }
 
@@ -242,29 +243,32 @@ pub async fn insert(connection: &mut AnyConnection, dialect: Dialect, invoice: &
     Ok(true)
 }
 
-/// Removes the drafts of a partner's month.
-pub async fn remove_drafts(connection: &mut AnyConnection, partner: &PartnerId, period: Period) -> anyhow::Result<()> {
+/// Removes the drafts of a partner's month. False when there was none.
+pub async fn remove_drafts(connection: &mut AnyConnection, partner: &PartnerId, period: Period) -> anyhow::Result<bool> {
+    let mut removed = 0;
     let drafts = "partner_id = $1 and period = $2 and state = 'draft'";
     for text in [
         format!("delete from invoice_line where invoice_id in (select id from invoice where {drafts})"),
         format!("delete from invoice where {drafts}"),
     ] {
         // Made of this file's own words.
-        sqlx::query(AssertSqlSafe(text)).bind(partner.as_str()).bind(period.to_string()).execute(&mut *connection).await?;
+        let delete = sqlx::query(AssertSqlSafe(text)).bind(partner.as_str()).bind(period.to_string());
+        removed = delete.execute(&mut *connection).await?.rows_affected();
     }
-    Ok(())
+    Ok(removed > 0)
 }
 
-/// Says that a run found nothing to bill of a partner's month.
+/// Says that a run found nothing to bill of a partner's month. False when that is known, or the month has an invoice.
 pub async fn close_empty(
     connection: &mut AnyConnection,
     partner: &PartnerId,
     period: Period,
     cut: &str,
     now: Micros,
-) -> anyhow::Result<()> {
-    sqlx::query(
-        "insert into month_closed (partner_id, period, cut_id, closed_at) values ($1, $2, $3, $4) \
+) -> anyhow::Result<bool> {
+    let inserted = sqlx::query(
+        "insert into month_closed (partner_id, period, cut_id, closed_at) select $1, $2, $3, $4 \
+         where not exists (select 1 from invoice where partner_id = $1 and period = $2 and state <> 'void') \
          on conflict (partner_id, period) do nothing",
     )
     .bind(partner.as_str())
@@ -273,7 +277,7 @@ pub async fn close_empty(
     .bind(now.0)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(inserted.rows_affected() == 1)
 }
 
 /// The last month that a run found nothing to bill of; not later than `before`.

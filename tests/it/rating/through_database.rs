@@ -47,11 +47,20 @@ fn cases(rng: &mut ChaCha8Rng) -> Vec<(Case, Vec<Vec<Invoice>>)> {
             plan.id = format!("c{}-{}", cases.len(), plan.id).leak();
         }
         let expected = Oracle::new(&case).invoices();
-        if !expected.iter().any(|invoices| is_beyond(invoices)) {
+        if !expected.iter().any(|invoices| is_beyond(invoices)) && !has_a_month_to_run_again(&case, &expected) {
             cases.push((case, expected));
         }
     }
     cases
+}
+
+/// A month that had nothing due, and no invoice, until usage came late must be run after all before the next one is: the refusal
+/// has a story of its own (scenario/corrections.rs).
+fn has_a_month_to_run_again(case: &Case, expected: &[Vec<Invoice>]) -> bool {
+    let lines = |cut: usize| expected[cut].iter().flat_map(|invoice| &invoice.lines);
+    let is_empty = |cut: &usize| !case.cuts[*cut].voided && expected[*cut].is_empty();
+    let empty: Vec<Month> = (0..expected.len()).filter(is_empty).map(|cut| case.cuts[cut].month).collect();
+    (0..expected.len()).flat_map(lines).any(|line| line.units.is_some() && empty.contains(&line.month))
 }
 
 async fn subscribe(connection: &mut AnyConnection, name: &str, case: &Case, rng: &mut ChaCha8Rng) -> PartnerId {

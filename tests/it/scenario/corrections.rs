@@ -109,4 +109,29 @@ on_both_databases! {
         // 15.86 + 23.80 + 119.00 = 158.66; what was refused took no number.
         assert_eq!(story.books().await, [("credits", 133_33), ("revenue", -133_33)]);
     }
+
+    /// A month of which nothing was due has no invoice. When usage of it comes late, it has: that one comes first.
+    async fn late_usage_of_a_month_without_an_invoice(database: Database) {
+        let free = "[[plan]]\nid = \"p\"\nversion = 1\nname = \"P\"\ncurrency = \"EUR\"\nproducts = [\"inventory\"]\n\
+                    rate = { units_per_second = 10, burst = 50 }\n";
+        let mut story = Story::begin(database, "2026-01-20T00:00:00Z", free, &[]).await;
+        let run = |month: &'static str| ["invoice", "run", "--period", month];
+        let nothing = story.at("2026-02-01T02:00:00Z", &run("2026-01")).failed();
+        assert!(nothing.contains("there is nothing to bill in 2026-01"), "{nothing}");
+        story.used("2026-01-25T10:00:00Z", &[(Inventory, 3)]).await;
+        story.used("2026-02-03T10:00:00Z", &[(Inventory, 4)]).await;
+        story.journal("2026-03-01T02:00:00Z").await;
+        let first = story.at("2026-03-01T02:00:00Z", &run("2026-02")).failed();
+        assert!(first.contains("Ada has no invoice for 2026-01: run that month first"), "{first}");
+        for (month, units) in [("2026-01", 3), ("2026-02", 4)] {
+            assert_eq!(
+                story.close("2026-03-01T03:00:00Z", month).await,
+                [
+                    format!("{month} p@1 usage inventory {units} = 0.00"),
+                    format!("{month} p@1 usage requests 1 = 0.00"),
+                    "EUR 0.00 + 0.00 = 0.00".to_owned(),
+                ]
+            );
+        }
+    }
 }

@@ -67,7 +67,8 @@ async fn dump(database: &Database) -> BTreeMap<String, Vec<String>> {
     };
     let names: Vec<String> = sqlx::query_scalar(names).fetch_all(&mut connection).await.unwrap();
     let mut tables = BTreeMap::new();
-    for name in names.into_iter().filter(|name| name != "_sqlx_migrations") {
+    // How far a replica has reported moves on by itself, and with every look at what can be closed.
+    for name in names.into_iter().filter(|name| name != "_sqlx_migrations" && name != "replica") {
         let rows = rows(&mut connection, &name).await;
         tables.insert(name, rows);
     }
@@ -149,7 +150,7 @@ on_both_databases! {
             &["invoice", "void", draft, "--reason", "a draft"],
             &["invoice", "void", "INV-000001", "--reason", "paid, and later ones stand"],
             &["invoice", "void", "INV-000003", "--reason", "void already"],
-            &["invoice", "void", "INV-000004", "--reason", "the draft of April was made after it"],
+            &["invoice", "void", "INV-000002", "--reason", "INV-000004 of March was made after it"],
             &["invoice", "void", "INV-000004", "--reason", " "],
             &["invoice", "pay", draft],
             &["invoice", "pay", "INV-000001"],
