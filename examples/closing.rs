@@ -132,7 +132,7 @@ async fn make(folder: &Path, url: &str, partners: usize, records: usize) -> anyh
     let drafts = run::drafts(&db, &settings.invoice, &closable, &proven, &mut rng).await?.drafts;
     finalize_all(&db, &settings, drafts).await?;
     write(&data_dir, &db, &settings, &partners, records, since, &mut rng).await?;
-    at_rest::close(data_dir.journal(), &data_dir.replica(since)?, &db, &archive).await
+    at_rest::close(&data_dir.journal(), &data_dir.replica(since)?, &db, &archive).await
 }
 
 async fn make_partners(db: &Db, count: usize, since: Micros, rng: &mut StdRng) -> anyhow::Result<Vec<Partner>> {
@@ -167,7 +167,7 @@ async fn write(
     let begun = replica_store::begin_epoch(&mut transaction, &replica, 0, since).await?;
     transaction.commit().await?;
     let options = Options { segment_bytes: settings.journal.segment_bytes, durability: Durability::Os };
-    let journal = Journal::open(data_dir.journal(), replica, begun.epoch, options, Clock::system())?;
+    let journal = Journal::open(&data_dir.journal(), replica, begun.epoch, options, Clock::system())?;
     let first = period(db.now().await?)?.begins(&TimeZone::UTC)?.plus(DAY);
     let stride = QUARTERS / records;
     let mut last = None;
