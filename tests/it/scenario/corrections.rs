@@ -4,7 +4,7 @@ use serde_json::Value;
 use tollgate::metering::Product::Inventory;
 
 use super::Story;
-use crate::support::on_both_databases;
+use crate::support::{Process, on_both_databases};
 
 fn plan(settings: &str, charge: &str) -> String {
     format!(
@@ -115,6 +115,8 @@ on_both_databases! {
         let free = "[[plan]]\nid = \"p\"\nversion = 1\nname = \"P\"\ncurrency = \"EUR\"\nproducts = [\"inventory\"]\n\
                     rate = { units_per_second = 10, burst = 50 }\n";
         let mut story = Story::begin(database, "2026-01-20T00:00:00Z", free, &[]).await;
+        // The gateway has been there since.
+        Process::serve(&story.database).terminate();
         let run = story.at("2026-02-01T02:00:00Z", &["invoice", "run", "--period", "2026-01"]);
         assert!(run.stderr.contains("nothing was due from 1 partners in 2026-01"), "{run:?}");
         run.ok();
