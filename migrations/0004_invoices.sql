@@ -54,6 +54,17 @@ create table invoice (
 );
 create unique index invoice_by_partner on invoice (partner_id, period, currency) where state <> 'void';
 create index invoice_by_period on invoice (period, partner_id);
+-- Void ones too: what was billed when is asked for each partner.
+create index invoice_of_partner on invoice (partner_id, period);
+
+-- A run found nothing to bill: the month is closed for the partner all the same, and usage that comes later is late.
+create table month_closed (
+    partner_id text not null,
+    period text not null,
+    cut_id text not null,
+    closed_at bigint not null,
+    primary key (partner_id, period)
+);
 
 create table invoice_line (
     invoice_id text not null references invoice (id),

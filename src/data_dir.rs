@@ -106,22 +106,28 @@ impl DataDir {
 
     /// This folder's place in the ledger; drawn once, then kept.
     pub fn replica(&self, now: Micros) -> anyhow::Result<ReplicaId> {
-        let file = self.path.join("replica");
+        if let Some(replica) = Self::replica_in(&self.path)? {
+            return Ok(replica);
+        }
+        let replica = ReplicaId::new(now, &mut StdRng::from_os_rng());
+        let draft = self.path.join("replica.new");
+        let mut out = File::create(&draft)?;
+        out.write_all(replica.as_str().as_bytes())?;
+        out.sync_all()?;
+        fs::rename(&draft, self.path.join("replica"))?;
+        File::open(&self.path)?.sync_all()?;
+        Ok(replica)
+    }
+
+    /// The place in the ledger of the data folder `path`; none where it never had one.
+    pub fn replica_in(path: &Path) -> anyhow::Result<Option<ReplicaId>> {
+        let file = path.join("replica");
         match fs::read_to_string(&file) {
             Ok(text) => {
                 ensure!(text.trim().starts_with("rep_"), "{} holds no replica id: bring it back from a backup", file.display());
-                Ok(text.trim().into())
+                Ok(Some(text.trim().into()))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let replica = ReplicaId::new(now, &mut StdRng::from_os_rng());
-                let draft = self.path.join("replica.new");
-                let mut out = File::create(&draft)?;
-                out.write_all(replica.as_str().as_bytes())?;
-                out.sync_all()?;
-                fs::rename(&draft, &file)?;
-                File::open(&self.path)?.sync_all()?;
-                Ok(replica)
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).context(format!("cannot read {}", file.display())),
         }
     }

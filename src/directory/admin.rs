@@ -108,8 +108,8 @@ pub async fn create_partner(
 }
 
 fn time_zone(name: &str) -> anyhow::Result<TimeZone> {
-    TimeZone::get(name)
-        .with_context(|| format!("\"{}\" is no time zone: give a name such as Europe/Berlin", name.escape_default()))
+    let zone = TimeZone::get(name).ok();
+    zone.with_context(|| format!("\"{}\" is no time zone: give a name such as Europe/Berlin", name.escape_default()))
 }
 
 /// The plan version of `growth@2`, or the newest of `growth`.

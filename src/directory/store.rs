@@ -126,6 +126,12 @@ pub async fn set_timezone_from(
     first_period: &str,
     timezone: &str,
 ) -> anyhow::Result<()> {
+    // The last word holds: what was meant for later months is forgotten.
+    sqlx::query("delete from partner_timezone where partner_id = $1 and first_period > $2")
+        .bind(id.as_str())
+        .bind(first_period)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query(
         "insert into partner_timezone (partner_id, first_period, timezone) values ($1, $2, $3) \
          on conflict (partner_id, first_period) do update set timezone = excluded.timezone",

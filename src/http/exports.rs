@@ -11,7 +11,6 @@ use futures_util::stream;
 
 use crate::app::App;
 use crate::billing::Period;
-use crate::billing::export::pdf::Printer;
 use crate::billing::export::{self, Format, Found, Listing, Missing, Selection, Stored, Walk};
 use crate::error::{Code, Refusal};
 use crate::gate::answer;
@@ -114,7 +113,7 @@ async fn invoice_file(app: &Arc<App>, selection: &Selection, format: Format) -> 
 async fn one(document: Stored, format: Format) -> Result<Response<Body>, Refused> {
     let name = document.file_stem();
     // Printing computes for a while.
-    let written = tokio::task::spawn_blocking(move || document.write(format, &Printer::new()?)).await;
+    let written = tokio::task::spawn_blocking(move || document.write(format)).await;
     let written = written.map_err(anyhow::Error::from)??;
     Ok(file(Body::from(written), &name, format))
 }

@@ -8,4 +8,5 @@ mod pdf;
 mod sample;
 mod shelf;
 mod tokens;
+mod walk;
 mod words;

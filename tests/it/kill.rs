@@ -1,14 +1,24 @@
-//! Invariant 1: answers that clients received equal records in the ledger, across kill -9 at random moments; and the preview
-//! equals one computed by hand from the raw journal.
+//! Invariant 1: answers that clients received equal records in the ledger, across kill -9 of anything at random moments: the
+//! gateway here, PostgreSQL and the invoice run in the files beside. And the preview equals one computed by hand from the raw
+//! journal.
+
+mod invoices;
+mod outage;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use rand::Rng;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
+use sqlx::{AnyConnection, Executor, Row};
+use tokio::task::JoinSet;
 
-use crate::support::{self, Process, counted, full, graphql, on_both_databases, per_unit, plan, price, tollgate};
+use crate::support::{self, Database, Kind, Process, counted, full, graphql, on_both_databases, per_unit, plan, price, tollgate};
 
 const CLIENTS: usize = 6;
 
@@ -16,7 +26,7 @@ const CLIENTS: usize = 6;
 fn journal(data_dir: &Path) -> Vec<Value> {
     let replica = std::fs::read_to_string(data_dir.join("replica")).unwrap();
     let folders = [data_dir.join("archive/journal").join(replica.trim()), data_dir.join("journal")];
-    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+    let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().map(|entry| entry.unwrap().path());
     let files: BTreeMap<_, _> = files.map(|file| (file.file_name().unwrap().to_owned(), file)).collect();
     let mut records = Vec::new();
     for file in files.into_values() {
@@ -34,14 +44,48 @@ fn journal(data_dir: &Path) -> Vec<Value> {
     records
 }
 
-/// What one client saw until the gateway went away.
-async fn client(process: &Process, key: String, seed: u64) -> Vec<(String, u64)> {
-    use rand::SeedableRng;
-    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    let url = format!("http://{}/graphql", process.address);
+/// Clients that ask one question after the other.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answers: Arc<AtomicU64>,
+    clients: JoinSet<Vec<(String, u64)>>,
+}
+
+impl Load {
+    fn begin(process: &Process, keys: &[String], rng: &mut ChaCha8Rng) -> Self {
+        let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut clients = JoinSet::new();
+        for n in 0..CLIENTS {
+            let rng = ChaCha8Rng::seed_from_u64(rng.random());
+            let url = format!("http://{}/graphql", process.address);
+            clients.spawn(client(url, keys[n % keys.len()].clone(), rng, stop.clone(), answers.clone()));
+        }
+        Self { stop, answers, clients }
+    }
+
+    /// How many answers were received until now.
+    fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// The answers' request ids and units, once each client has the last one that it waits for.
+    async fn end(self) -> Vec<(String, u64)> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.clients.join_all().await.into_iter().flatten().collect()
+    }
+}
+
+/// What one client saw until it was told to stop, or the gateway went away.
+async fn client(
+    url: String,
+    key: String,
+    mut rng: ChaCha8Rng,
+    stop: Arc<AtomicBool>,
+    answers: Arc<AtomicU64>,
+) -> Vec<(String, u64)> {
     let http = reqwest::Client::new();
     let mut received = Vec::new();
-    loop {
+    while !stop.load(Ordering::Relaxed) {
         let query = match rng.random_range(0..4) {
             0 => "{ product(sku: \"A\") { inventory(location: \"X\") { onHand } } }",
             1 => "{ product(sku: \"A\") { inventory(location: \"X\") { onHand } price(market: \"X\") { amount } } }",
@@ -56,6 +100,7 @@ async fn client(process: &Process, key: String, seed: u64) -> Vec<(String, u64)>
         assert_eq!(status, 200, "{body}");
         let usage = &body["extensions"]["usage"];
         received.push((usage["requestId"].as_str().unwrap().to_owned(), usage["units"].as_u64().unwrap()));
+        answers.fetch_add(1, Ordering::Relaxed);
     }
     received
 }
@@ -63,6 +108,99 @@ async fn client(process: &Process, key: String, seed: u64) -> Vec<(String, u64)>
 fn plans() -> String {
     let charges = [("inventory", 100, "0.0125"), ("pricing", 0, "0.0333"), ("requests", 0, "0.00007")];
     plan("p", &charges.map(|(meter, included, price)| per_unit(meter, included, price)).concat())
+}
+
+/// Two partners with a key each, and something to ask for.
+fn prepare(database: &Database) -> Vec<String> {
+    let plans = database.file("plans.toml", &plans());
+    tollgate(database, &["plan", "apply", plans.to_str().unwrap()]).ok();
+    let mut keys = Vec::new();
+    for name in ["One", "Two"] {
+        let id = tollgate(database, &["partner", "create", name, "--plan", "p"]).ok();
+        keys.push(tollgate(database, &["key", "issue", id.trim()]).ok().trim().to_owned());
+    }
+    let events = [counted("c", "A", "X", 5), price("pa", "A", "X", "1.00"), price("pb", "B", "X", "2.00")];
+    let events: String = events.iter().map(|event| format!("{event}\n")).collect();
+    let file = database.file("events.ndjson", &events);
+    tollgate(database, &["ingest", file.to_str().unwrap()]).ok();
+    keys
+}
+
+/// A gateway that ships all the time.
+fn serve(database: &Database) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.arg("serve").env("TOLLGATE__JOURNAL__SHIP_EVERY", "1ms");
+    Process::start(command, database)
+}
+
+/// Whether somebody who is suspended is in the middle of a transaction that writes.
+async fn is_in_transaction(database: &Database, connection: &mut AnyConnection) -> bool {
+    match database.kind {
+        Kind::Sqlite => {
+            if connection.execute("begin immediate").await.is_err() {
+                return true;
+            }
+            connection.execute("rollback").await.unwrap();
+            false
+        }
+        Kind::Postgres => {
+            let open = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() \
+                        and state = 'idle in transaction' and query ~ '^(insert|update|delete)'";
+            sqlx::query(open).fetch_one(connection).await.unwrap().try_get::<i64, _>(0).unwrap() > 0
+        }
+    }
+}
+
+/// Suspends a process in the middle of a transaction that writes: the one that it is found in after `passed` others. False when it
+/// ended, or was in none for a while; then it is not suspended.
+async fn suspend_in_transaction(database: &Database, signal: impl Fn(&str), passed: u32, mut runs: impl FnMut() -> bool) -> bool {
+    let mut connection = database.connect().await;
+    if database.kind == Kind::Sqlite {
+        connection.execute("pragma busy_timeout = 0").await.unwrap();
+    }
+    let mut found = 0;
+    for _ in 0..400 {
+        if !runs() {
+            return false;
+        }
+        signal("STOP");
+        if is_in_transaction(database, &mut connection).await {
+            if found == passed {
+                return true;
+            }
+            found += 1;
+        }
+        signal("CONT");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    false
+}
+
+/// Holds the answers against the journal, and the journal against the ledger: lost 0, duplicated 0, each record counted once.
+/// Gives the journal's records; `in_flight_max` may be more than the answers are.
+async fn hold(database: &Database, received: &[(String, u64)], in_flight_max: usize, told: &str) -> Vec<Value> {
+    let records = journal(&database.data_dir());
+    let journaled: HashSet<&str> = records.iter().map(|record| record["request"].as_str().unwrap()).collect();
+    let lost = received.iter().filter(|(id, _)| !journaled.contains(id.as_str())).count();
+    let duplicated = records.len() - journaled.len();
+    let ids: HashSet<&str> = received.iter().map(|(id, _)| id.as_str()).collect();
+    let extra = journaled.iter().filter(|id| !ids.contains(*id)).count();
+    let counted = database.number("select cast(sum(units) as bigint) from usage_cell where meter = 'requests'").await;
+    println!(
+        "{told}: received {}, in the ledger {counted}, lost {lost}, duplicated {duplicated}, extra (in flight at a kill) {extra}",
+        received.len()
+    );
+    assert_eq!((lost, duplicated), (0, 0), "{told}");
+    assert_eq!(usize::try_from(counted).unwrap(), records.len(), "{told}: the ledger counts each record once");
+    for meter in ["inventory", "pricing"] {
+        let text = format!("select cast(coalesce(sum(units), 0) as bigint) from usage_cell where meter = '{meter}'");
+        let mut connection = database.connect().await;
+        let counted: i64 = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await.unwrap().try_get(0).unwrap();
+        let used: u64 = records.iter().map(|record| record["units"][meter].as_u64().unwrap_or(0)).sum();
+        assert_eq!(u64::try_from(counted).unwrap(), used, "{told}: units of {meter}");
+    }
+    assert!(extra <= in_flight_max, "{told}: {extra} extra records, but only {in_flight_max} requests were in flight");
+    records
 }
 
 /// units past `included` × `price` / 10^`places`, in cents, half up: integers alone.
@@ -74,36 +212,22 @@ fn cents(units: i128, included: i128, price: i128, places: u32) -> i128 {
 on_both_databases! {
     async fn answers_received_are_records_counted(database: Database) {
         let (seed, mut rng) = support::rng("answers_received_are_records_counted");
-        let plans = database.file("plans.toml", &plans());
-        tollgate(&database, &["plan", "apply", plans.to_str().unwrap()]).ok();
-        let mut keys = Vec::new();
-        for name in ["One", "Two"] {
-            let id = tollgate(&database, &["partner", "create", name, "--plan", "p"]).ok();
-            keys.push(tollgate(&database, &["key", "issue", id.trim()]).ok().trim().to_owned());
-        }
-        let events: String = [counted("c", "A", "X", 5), price("pa", "A", "X", "1.00"), price("pb", "B", "X", "2.00")].iter().map(|e| format!("{e}\n")).collect();
-        let file = database.file("events.ndjson", &events);
-        tollgate(&database, &["ingest", file.to_str().unwrap()]).ok();
-
-        let kills = if full() { 50 } else { 5 };
+        let keys = prepare(&database);
+        let kills = if full() { 100 } else { 5 };
         let mut received: Vec<(String, u64)> = Vec::new();
-        for _ in 0..kills {
-            let process = Process::serve(&database);
-            let seeds: Vec<u64> = (0..CLIENTS).map(|_| rng.random()).collect();
-            let clients = (0..CLIENTS).map(|n| client(&process, keys[n % 2].clone(), seeds[n]));
-            // Sometimes before anything was shipped, sometimes in the middle of it.
-            let wait = Duration::from_millis(rng.random_range(30..900));
-            let run = async {
-                let kill = async {
-                    tokio::time::sleep(wait).await;
-                    let pid = process.pid();
-                    assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
-                };
-                let (seen, ()) = tokio::join!(futures_util::future::join_all(clients), kill);
-                seen
-            };
-            received.extend(run.await.into_iter().flatten());
+        let mut mid_transaction = 0;
+        for kill in 0..kills {
+            let process = serve(&database);
+            let load = Load::begin(&process, &keys, &mut rng);
+            // Sometimes before anything was shipped.
+            tokio::time::sleep(Duration::from_millis(rng.random_range(30..900))).await;
+            if kill % 2 == 1 {
+                let signal = |name: &str| process.signal(name);
+                let found = suspend_in_transaction(&database, signal, rng.random_range(0..3), || true).await;
+                mid_transaction += usize::from(found);
+            }
             process.kill();
+            received.extend(load.end().await);
         }
         // One more start ships what was left, one more answer proves that it serves.
         let process = Process::serve(&database);
@@ -113,22 +237,10 @@ on_both_databases! {
         received.push((last["extensions"]["usage"]["requestId"].as_str().unwrap().to_owned(), 0));
         process.terminate();
 
-        let records = journal(&database.data_dir());
-        let journaled: HashSet<&str> = records.iter().map(|record| record["request"].as_str().unwrap()).collect();
-        let lost = received.iter().filter(|(id, _)| !journaled.contains(id.as_str())).count();
-        let duplicated = records.len() - journaled.len();
-        let ids: HashSet<&str> = received.iter().map(|(id, _)| id.as_str()).collect();
-        let extra = journaled.iter().filter(|id| !ids.contains(*id)).count();
-        let counted = database.number("select cast(sum(units) as bigint) from usage_cell where meter = 'requests'").await;
-        println!(
-            "seed {seed}, {:?}: {kills} kills, received {}, in the ledger {counted}, lost {lost}, duplicated {duplicated}, extra (in flight at a kill) {extra}",
-            database.kind,
-            received.len()
-        );
-        assert_eq!((lost, duplicated), (0, 0), "seed {seed}");
-        assert_eq!(usize::try_from(counted).unwrap(), records.len(), "seed {seed}: the ledger counts each record once");
-        assert!(extra <= CLIENTS * kills, "seed {seed}: {extra} extra records, but only {} requests were in flight", CLIENTS * kills);
-        assert!(received.len() > kills * 10, "seed {seed}: too few answers to mean anything");
+        let told = format!("seed {seed}, {:?}: {kills} kills, {mid_transaction} of them mid-ship", database.kind);
+        let records = hold(&database, &received, CLIENTS * kills, &told).await;
+        assert!(received.len() > kills * 10, "{told}: too few answers to mean anything");
+        assert!(mid_transaction > 0, "{told}");
 
         // The preview, from raw usage and the plan's numbers.
         let previews: Value = serde_json::from_str(&tollgate(&database, &["invoice", "preview", "--format", "json"]).ok()).unwrap();

@@ -94,11 +94,11 @@ fn nothing(wanted: &Selection) -> String {
 }
 
 impl Stored {
-    /// The document as a file of its own.
-    pub fn write(&self, format: Format, printer: &Printer) -> anyhow::Result<Vec<u8>> {
+    /// The document as a file of its own. Many PDFs are better printed by one [`Printer`].
+    pub fn write(&self, format: Format) -> anyhow::Result<Vec<u8>> {
         match format {
             Format::Json => Ok(self.body().as_bytes().to_vec()),
-            Format::Pdf => printer.print(self),
+            Format::Pdf => Printer::new()?.print(self),
             Format::Csv => {
                 let mut out = Vec::new();
                 csv::heading(&mut out)?;

@@ -71,6 +71,7 @@ pub async fn late(
     for invoice in store::counting(connection, &partner.id, period.previous()?).await? {
         invoices.insert(invoice.currency, (invoice.period, invoice.cut));
     }
+    let closed_empty = store::closed_empty(connection, &partner.id, period.previous()?).await?;
     let mut newest = BTreeMap::new();
     for (currency, (of, cut)) in invoices {
         newest.insert(currency, (of, Arc::new(store::cut(connection, &cut).await?)));
@@ -79,8 +80,11 @@ pub async fn late(
         |journal: &(ReplicaId, i64)| newest.values().map(|(_, cut)| cut.get(journal).copied().unwrap_or(0)).min().unwrap_or(0);
     let mut months = BTreeSet::new();
     for (cell, journal, last) in cells {
-        if last > billed_by_all(&journal) {
-            months.insert(calendar.month_of(cell)?.period);
+        let month = calendar.month_of(cell)?.period;
+        // A month that was not closed yet has its own invoice to come.
+        let is_closed = newest.values().map(|(closed, _)| *closed).chain(closed_empty).any(|closed| closed >= month);
+        if last > billed_by_all(&journal) && is_closed {
+            months.insert(month);
         }
     }
     Ok(Late { months, newest })
@@ -130,16 +134,21 @@ pub struct House<'a> {
     pub dialect: Dialect,
 }
 
-/// Stores the drafts of a partner's month, in place of those that were there. `evidence` is asked for each currency.
+/// Stores the drafts of a partner's month, in place of those that were there. `evidence` is asked for each currency. With them,
+/// whether anything changed.
 pub async fn store_drafts(
     connection: &mut AnyConnection,
     house: &House<'_>,
-    partner: &Partner,
+    (partner, calendar): (&Partner, &Calendar),
     computed: &Computed,
     mut evidence: impl FnMut(Currency) -> Evidence,
     rng: &mut (impl Rng + Send),
-) -> anyhow::Result<Vec<Stored>> {
-    store::remove_drafts(connection, &partner.id, computed.month.period).await?;
+) -> anyhow::Result<(Vec<Stored>, bool)> {
+    let mut changed = store::remove_drafts(connection, &partner.id, computed.month.period).await?;
+    let had_begun = calendar.subscriptions().first().is_some_and(|first| first.from < computed.month.to);
+    if computed.lines.is_empty() && had_begun {
+        changed |= store::close_empty(connection, &partner.id, computed.month.period, house.cut, house.now).await?;
+    }
     let mut drafts = Vec::new();
     for (currency, lines) in &computed.lines {
         let id = InvoiceId::new(house.now, rng);
@@ -178,7 +187,8 @@ pub async fn store_drafts(
             drafts.push(draft);
         }
     }
-    Ok(drafts)
+    changed |= !drafts.is_empty();
+    Ok((drafts, changed))
 }
 
 fn seller(settings: &config::Invoice) -> Party {

@@ -87,6 +87,7 @@ pub fn lines(period: Period, basis: &Basis<'_>) -> anyhow::Result<Vec<(Currency,
             None => by_currency.push((line.amount.currency, vec![line])),
         }
     }
+    by_currency.sort_by_key(|(currency, _)| currency.code());
     Ok(by_currency)
 }
 

@@ -85,7 +85,7 @@ pub async fn closable(db: &Db, settings: &config::Invoice, period: Period, only:
         let closes = month.to.plus(settings.grace);
         ensure!(
             now >= closes,
-            "{period} is still open for {}: it ends at {}, and can be closed from {closes} on (invoice.grace); now it is {now}",
+            "{period} is still open for {}: it ends at {}, and can be closed from {closes} on (invoice.grace)",
             partner.name,
             month.to,
         );
@@ -125,7 +125,7 @@ async fn check_month_before(
     if of_before.iter().any(|invoice| invoice.state == State::Draft) {
         bail!("the invoice of {} for {before} is a draft: finalize it before {period} is run", partner.name);
     }
-    if of_before.is_empty() {
+    if of_before.is_empty() && store::closed_empty(connection, &partner.id, before).await? < Some(before) {
         let (computed, _) = draft::compute(connection, plans, partner, calendar, before).await?;
         ensure!(computed.lines.is_empty(), "{} has no invoice for {before}: run that month first", partner.name);
     }
@@ -137,6 +137,8 @@ async fn check_month_before(
 pub struct Ran {
     /// The drafts.
     pub drafts: Vec<Stored>,
+    /// Partners of which nothing was due: the month is closed for them now.
+    pub empty: usize,
     /// Partners that were left out, with the reason; running again makes their drafts.
     pub left: Vec<String>,
 }
@@ -155,10 +157,7 @@ pub async fn drafts(
     let mut cut_is_kept = false;
     for accounts in closable.accounts.chunks(PARTNERS_A_TRANSACTION) {
         let mut transaction = db.begin_snapshot().await?;
-        if !cut_is_kept {
-            store::insert_cut(&mut transaction, db.dialect(), &cut_id, &closable.cut).await?;
-            cut_is_kept = true;
-        }
+        let mut changed = false;
         for Account { partner, calendar, .. } in accounts.iter() {
             let (computed, _) = draft::compute(&mut transaction, &closable.plans, partner, calendar, closable.period).await?;
             if let Some(journal) = beyond(closable, &computed.positions) {
@@ -178,8 +177,18 @@ pub async fn drafts(
                 continue;
             }
             let of = |currency: Currency| proven.evidence(&partner.id, currency);
-            let drafts = draft::store_drafts(&mut transaction, &house, partner, &computed, of, rng).await?;
+            let (drafts, stored) = draft::store_drafts(&mut transaction, &house, (partner, calendar), &computed, of, rng).await?;
+            changed |= stored;
+            ran.empty += usize::from(stored && drafts.is_empty());
             ran.drafts.extend(drafts);
+        }
+        // A run that has nothing to say leaves no trace.
+        if !changed {
+            continue;
+        }
+        if !cut_is_kept {
+            store::insert_cut(&mut transaction, db.dialect(), &cut_id, &closable.cut).await?;
+            cut_is_kept = true;
         }
         transaction.commit().await.context("the drafts could not be stored")?;
     }

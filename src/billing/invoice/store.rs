@@ -130,10 +130,11 @@ pub struct Filter<'a> {
     pub state: Option<State>,
 }
 
-/// Invoices by month, then by number; drafts last, by partner.
+/// Invoices by month, then by number; drafts last, by their partner's name.
 pub async fn list(connection: &mut AnyConnection, filter: &Filter<'_>) -> anyhow::Result<Vec<Stored>> {
     let rest = " where ($1 = '' or period = $1) and ($2 = '' or partner_id = $2) and ($3 = '' or state = $3) \
-                order by period, case when number is null then 1 else 0 end, finalized_at, id";
+                order by period, case when number is null then 1 else 0 end, finalized_at, number, \
+                (select name from partner where partner.id = invoice.partner_id), currency, id";
     let rows = sqlx::query(select(rest))
         .bind(filter.period.map(|period| period.to_string()).unwrap_or_default())
         .bind(filter.partner.map_or("", |partner| partner.as_str()))
@@ -145,22 +146,24 @@ pub async fn list(connection: &mut AnyConnection, filter: &Filter<'_>) -> anyhow
 
 /// A partner's invoices that count: neither void nor of a later month than `before`, itself included.
 pub async fn counting(connection: &mut AnyConnection, partner: &PartnerId, before: Period) -> anyhow::Result<Vec<Stored>> {
-    let rows =
-        sqlx::query(select(" where partner_id = $1 and period <= $2 and state <> 'void' order by period, finalized_at, id"))
-            .bind(partner.as_str())
-            .bind(before.to_string())
-            .fetch_all(connection)
-            .await?;
+    let rows = sqlx::query(select(
+        " where partner_id = $1 and period <= $2 and state <> 'void' order by period, finalized_at, number, id",
+    ))
+    .bind(partner.as_str())
+    .bind(before.to_string())
+    .fetch_all(connection)
+    .await?;
     rows.iter().map(stored).collect()
 }
 
-/// A partner's invoices of later months than `after` that count.
+/// A partner's finalized invoices of later months than `after` that count; a draft is only held against them when it is finalized.
 pub async fn later(connection: &mut AnyConnection, partner: &PartnerId, after: Period) -> anyhow::Result<Vec<Stored>> {
-    let rows = sqlx::query(select(" where partner_id = $1 and period > $2 and state <> 'void' order by period desc, id"))
-        .bind(partner.as_str())
-        .bind(after.to_string())
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query(select(" where partner_id = $1 and period > $2 and state in ('finalized', 'paid') order by period desc, id"))
+            .bind(partner.as_str())
+            .bind(after.to_string())
+            .fetch_all(connection)
+            .await?;
     rows.iter().map(stored).collect()
 }
 
@@ -173,7 +176,7 @@ pub async fn billed(connection: &mut AnyConnection, partner: &PartnerId, as_of: 
          from invoice join invoice_line on invoice_line.invoice_id = invoice.id \
          where invoice.partner_id = $1 and invoice.number is not null and invoice.finalized_at < $2 \
          and (invoice.voided_at is null or invoice.voided_at > $2) \
-         order by invoice.finalized_at, invoice.id, invoice_line.line",
+         order by invoice.finalized_at, invoice.number, invoice_line.line",
     )
     .bind(partner.as_str())
     .bind(as_of.0)
@@ -241,17 +244,52 @@ pub async fn insert(connection: &mut AnyConnection, dialect: Dialect, invoice: &
     Ok(true)
 }
 
-/// Removes the drafts of a partner's month.
-pub async fn remove_drafts(connection: &mut AnyConnection, partner: &PartnerId, period: Period) -> anyhow::Result<()> {
+/// Removes the drafts of a partner's month. False when there was none.
+pub async fn remove_drafts(connection: &mut AnyConnection, partner: &PartnerId, period: Period) -> anyhow::Result<bool> {
+    let mut removed = 0;
     let drafts = "partner_id = $1 and period = $2 and state = 'draft'";
     for text in [
         format!("delete from invoice_line where invoice_id in (select id from invoice where {drafts})"),
         format!("delete from invoice where {drafts}"),
     ] {
         // Made of this file's own words.
-        sqlx::query(AssertSqlSafe(text)).bind(partner.as_str()).bind(period.to_string()).execute(&mut *connection).await?;
+        let delete = sqlx::query(AssertSqlSafe(text)).bind(partner.as_str()).bind(period.to_string());
+        removed = delete.execute(&mut *connection).await?.rows_affected();
     }
-    Ok(())
+    Ok(removed > 0)
+}
+
+/// Says that a run found nothing to bill of a partner's month. False when that is known, or the month has an invoice.
+pub async fn close_empty(
+    connection: &mut AnyConnection,
+    partner: &PartnerId,
+    period: Period,
+    cut: &str,
+    now: Micros,
+) -> anyhow::Result<bool> {
+    let inserted = sqlx::query(
+        "insert into month_closed (partner_id, period, cut_id, closed_at) select $1, $2, $3, $4 \
+         where not exists (select 1 from invoice where partner_id = $1 and period = $2 and state <> 'void') \
+         on conflict (partner_id, period) do nothing",
+    )
+    .bind(partner.as_str())
+    .bind(period.to_string())
+    .bind(cut)
+    .bind(now.0)
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// The last month that a run found nothing to bill of; not later than `before`.
+pub async fn closed_empty(connection: &mut AnyConnection, partner: &PartnerId, before: Period) -> anyhow::Result<Option<Period>> {
+    let row = sqlx::query("select max(period) from month_closed where partner_id = $1 and period <= $2")
+        .bind(partner.as_str())
+        .bind(before.to_string())
+        .fetch_one(connection)
+        .await?;
+    let last: Option<String> = row.try_get(0)?;
+    last.map(|last| last.parse().map_err(|wrong: String| anyhow::anyhow!(wrong))).transpose()
 }
 
 /// Takes the next number of a series. The row is locked until the caller's transaction ends, so that a number whose

@@ -13,7 +13,7 @@ use crate::billing::invoice::evidence::days_of;
 use crate::billing::invoice::store::{self, Filter, Stored};
 use crate::billing::invoice::{Cut, MonthUsage, Plans};
 use crate::billing::store as ledger;
-use crate::ids::PartnerId;
+use crate::ids::{PartnerId, ReplicaId};
 use crate::metering::evidence::{Day, Part, PartFound};
 
 /// What invoices are made from, read once for many of them.
@@ -21,6 +21,8 @@ pub struct Reader {
     plans: Plans,
     /// How far each journal is in the archive.
     archived: Cut,
+    /// How far the journals of retired replicas were shipped: their disks may be gone, with what was not archived.
+    retired: Cut,
     cuts: HashMap<String, Arc<Cut>>,
 }
 
@@ -47,7 +49,8 @@ impl Reader {
     /// Reads what all invoices share.
     pub async fn new(connection: &mut AnyConnection) -> anyhow::Result<Self> {
         let plans = ledger::plans_by_version(connection).await?;
-        Ok(Self { plans, archived: store::archived(connection).await?, cuts: HashMap::new() })
+        let (archived, retired) = (store::archived(connection).await?, store::shipped_by_retired(connection).await?);
+        Ok(Self { plans, archived, retired, cuts: HashMap::new() })
     }
 
     /// Every plan version.
@@ -60,14 +63,21 @@ impl Reader {
         self.archived.clone()
     }
 
-    /// A cut, as far as it is archived: what a retired replica took with it cannot be read.
+    /// Whether records up to `last` of a journal went with its retired replica, before they were archived.
+    fn is_lost(&self, journal: &(ReplicaId, i64), last: u64) -> bool {
+        self.retired.contains_key(journal) && self.archived.get(journal).copied().unwrap_or(0) < last
+    }
+
+    /// A cut, without what retired replicas took with them.
     async fn cut(&mut self, connection: &mut AnyConnection, id: &str) -> anyhow::Result<Arc<Cut>> {
         if let Some(cut) = self.cuts.get(id) {
             return Ok(cut.clone());
         }
         let mut cut = store::cut(connection, id).await?;
         for (journal, last) in &mut cut {
-            *last = (*last).min(self.archived.get(journal).copied().unwrap_or(0));
+            if self.is_lost(journal, *last) {
+                *last = self.archived.get(journal).copied().unwrap_or(0);
+            }
         }
         let cut = Arc::new(cut);
         self.cuts.insert(id.to_owned(), cut.clone());
@@ -143,7 +153,7 @@ impl Reader {
         })
     }
 
-    /// Whether an invoice counts records that no archive has: of which replica.
+    /// Whether an invoice counts records that went with a retired replica: of which one.
     pub async fn beyond(
         &self,
         connection: &mut AnyConnection,
@@ -152,7 +162,7 @@ impl Reader {
         cut: &str,
     ) -> anyhow::Result<Option<String>> {
         let full = store::cut(connection, cut).await?;
-        let lost = |(journal, last): (&_, &u64)| self.archived.get(journal).copied().unwrap_or(0) < *last;
+        let lost = |(journal, last): (&_, &u64)| self.is_lost(journal, *last);
         if !full.iter().any(lost) {
             return Ok(None);
         }

@@ -16,7 +16,7 @@ use crate::billing::invoice::evidence::document;
 use crate::billing::invoice::sha256;
 use crate::billing::invoice::store::{self as invoices, Filter, Stored};
 use crate::metering::evidence::{PartFound, Removed, parts_found, segments};
-use crate::metering::recount::Report;
+use crate::metering::recount::{About, Report};
 use crate::metering::{Archive, ArchivedSegment};
 use crate::money::Currency;
 
@@ -47,7 +47,7 @@ pub(super) async fn check(
             let document = match on_its_own(connection, &stored, report).await {
                 Ok(document) => document,
                 Err(error) => {
-                    report.failed(&number, &error);
+                    report.failed(About::Documents, &number, &error);
                     continue;
                 }
             };
@@ -56,7 +56,7 @@ pub(super) async fn check(
                     wanted.push(of);
                     readable.push((number, stored, document));
                 }
-                Err(error) => report.failed(&format!("{number} cannot be recomputed"), &error),
+                Err(error) => report.failed(About::Documents, &format!("{number} cannot be recomputed"), &error),
             }
         }
         let Some(found) = found(archive, &segments, &wanted, period, report).await else { continue };
@@ -67,7 +67,7 @@ pub(super) async fn check(
             }
             again += 1;
             if let Err(error) = recomputed(connection, &reader, stored, document, wanted, &found).await {
-                report.failed(number, &error);
+                report.failed(About::Documents, number, &error);
             }
         }
     }
@@ -98,7 +98,7 @@ async fn found(
             let words = format!("the invoices of {period} cannot be made anew from the archive");
             match error.downcast_ref::<Removed>() {
                 Some(removed) => report.notes.push(format!("{words}: {removed}")),
-                None => report.failed(&words, &error),
+                None => report.failed(About::Documents, &words, &error),
             }
             None
         }
@@ -110,7 +110,7 @@ async fn on_its_own(connection: &mut AnyConnection, stored: &Stored, report: &mu
     let number = stored.number.as_deref().unwrap_or_default();
     let hash = sha256(&stored.body);
     if hash != stored.sha256 {
-        report.differ(format!("{number}: its document hashes to {hash}, but {} was stored", stored.sha256));
+        report.differ(About::Documents, format!("{number}: its document hashes to {hash}, but {} was stored", stored.sha256));
     }
     let invoice: Invoice = serde_json::from_str(&stored.body).context("its document cannot be read")?;
     let currency = Currency::from_code(&stored.currency).with_context(|| format!("\"{}\" is no currency", stored.currency))?;
@@ -129,23 +129,29 @@ async fn on_its_own(connection: &mut AnyConnection, stored: &Stored, report: &mu
     ];
     for (what, document, column) in columns {
         if document != column {
-            report.differ(format!("{number}: the document's {what} is {document}, but its row says {column}"));
+            report.differ(About::Documents, format!("{number}: the document's {what} is {document}, but its row says {column}"));
         }
     }
     if let Err(error) = arithmetic::check(&invoice) {
-        report.failed(number, &error);
+        report.failed(About::Documents, number, &error);
     }
     let rows = store::lines(connection, &stored.id).await?;
     if rows.len() != invoice.lines.len() {
-        report.differ(format!("{number}: its document has {} lines, but the database {}", invoice.lines.len(), rows.len()));
+        report.differ(
+            About::Documents,
+            format!("{number}: its document has {} lines, but the database {}", invoice.lines.len(), rows.len()),
+        );
     }
     for ((expected, line), row) in (1..).zip(&invoice.lines).zip(&rows) {
         let of_document = row_of(expected, line, currency)?;
         if of_document != *row {
-            report.differ(format!(
-                "{number}, {}: the database's row is another: {row:?}",
-                place(u64::try_from(expected).unwrap_or(0), line)
-            ));
+            report.differ(
+                About::Documents,
+                format!(
+                    "{number}, {}: the database's row is another: {row:?}",
+                    place(u64::try_from(expected).unwrap_or(0), line)
+                ),
+            );
         }
     }
     Ok(invoice)
@@ -233,12 +239,12 @@ async fn credit_notes(connection: &mut AnyConnection, report: &mut Report) -> an
         let number = &note.number;
         let hash = sha256(&note.body);
         if hash != note.sha256 {
-            report.differ(format!("{number}: its document hashes to {hash}, but {} was stored", note.sha256));
+            report.differ(About::Documents, format!("{number}: its document hashes to {hash}, but {} was stored", note.sha256));
         }
         let document: CreditNote = match serde_json::from_str(&note.body) {
             Ok(document) => document,
             Err(error) => {
-                report.differ(format!("{number}: its document cannot be read: {error}"));
+                report.differ(About::Documents, format!("{number}: its document cannot be read: {error}"));
                 continue;
             }
         };
@@ -246,17 +252,21 @@ async fn credit_notes(connection: &mut AnyConnection, report: &mut Report) -> an
         let minor = |text: &str| currency.and_then(|currency| arithmetic::money(text, currency).ok()).map(|money| money.minor);
         let amounts = (minor(&document.net), minor(&document.tax.amount), minor(&document.total));
         if amounts != (Some(note.net), Some(note.tax), Some(note.total)) || document.number != *number {
-            report.differ(format!("{number}: its row says another number, net, tax or total than its document"));
+            report
+                .differ(About::Documents, format!("{number}: its row says another number, net, tax or total than its document"));
         }
         if i128::from(note.net) + i128::from(note.tax) != i128::from(note.total) {
-            report.differ(format!("{number}: its net and its tax do not make its total"));
+            report.differ(About::Documents, format!("{number}: its net and its tax do not make its total"));
         }
         *credited.entry(note.invoice.to_string()).or_default() += i128::from(note.net);
     }
     for (invoice, credited) in credited {
         let stored = invoices::find(connection, &invoice).await?;
         if stored.is_none_or(|stored| credited > i128::from(stored.subtotal)) {
-            report.differ(format!("the credit notes of {invoice} credit {credited} minor units before tax, more than it has"));
+            report.differ(
+                About::Documents,
+                format!("the credit notes of {invoice} credit {credited} minor units before tax, more than it has"),
+            );
         }
     }
     Ok(notes.len())

@@ -33,19 +33,26 @@ pub(super) async fn run(
     let closable = run::closable(&db, &context.settings.invoice, period, partner.as_ref()).await?;
     let archive = Archive::open(&context.settings.archive, &context.settings.data_dir)?;
     let proven = Proven::read(&db, &archive, &closable).await?;
-    let Ran { drafts, left } = run::drafts(&db, &context.settings.invoice, &closable, &proven, &mut context.rng).await?;
-    if drafts.is_empty() && left.is_empty() {
+    let Ran { drafts, empty, left } = run::drafts(&db, &context.settings.invoice, &closable, &proven, &mut context.rng).await?;
+    if empty > 0 {
+        let partners = if empty == 1 { "partner" } else { "partners" };
+        output::complain(&format!("nothing was due from {empty} {partners} in {period}: it is closed for them"));
+    }
+    if drafts.is_empty() && left.is_empty() && empty == 0 {
         let filter = store::Filter { period: Some(period), partner: partner.as_ref(), state: None };
         let there = store::list(&mut *db.read().await?, &filter).await?;
         let closed = there.iter().filter(|invoice| matches!(invoice.state, State::Finalized | State::Paid)).count();
         anyhow::ensure!(
             closed == 0,
-            "{period} is closed: {closed} invoices of it are finalized, and nothing was left to bill; later usage goes on the next"
+            "{period} is closed: it has {closed} finalized {}, and nothing is left to bill; later usage goes on the next",
+            if closed == 1 { "invoice" } else { "invoices" }
         );
         anyhow::bail!("there is nothing to bill in {period}: no partner had a plan or used anything then");
     }
     let invoices = if finalize { finalize_all(&context, &db, drafts).await? } else { drafts };
-    show::print(&mut *db.read().await?, &invoices, format, now).await?;
+    if !invoices.is_empty() || format == Format::Json {
+        show::print(&mut *db.read().await?, &invoices, format, now).await?;
+    }
     left_behind(&left)
 }
 

@@ -85,7 +85,7 @@ impl Export {
         let is_paper = format == export::Format::Pdf;
         let to_terminal = self.out.is_none() && is_paper && io::stdout().is_terminal();
         ensure!(!to_terminal, "a PDF does not belong on a terminal: give --out DIR, or send it on with > FILE");
-        let bytes = document.write(format, &Printer::new()?)?;
+        let bytes = document.write(format)?;
         match &self.out {
             Some(folder) => written(&folder.join(format!("{}.{}", document.file_stem(), format.ending())), &bytes),
             None => output::bytes(&bytes),
@@ -127,7 +127,7 @@ impl Export {
             let documents = export::at(&mut *db.read().await?, &place).await?;
             for document in documents {
                 let path = folder.join(format!("{}.pdf", document.file_stem()));
-                written(&path, &document.write(export::Format::Pdf, &printer)?)?;
+                written(&path, &printer.print(&document)?)?;
             }
         }
         Ok(())

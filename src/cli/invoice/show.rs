@@ -35,7 +35,11 @@ pub(super) async fn preview(context: &Context, selection: &Selection, format: Fo
     for preview in &previews {
         let name = [preview.partner.name.clone(), preview.period.to_string()];
         for line in &preview.lines {
-            rows.push(name.iter().cloned().chain(cells(&line.line)).chain([line.amount.currency.code().to_owned()]).collect());
+            let mut cells = cells(&line.line);
+            if line.key.period != preview.period {
+                cells[1] += &format!(", for {}", line.key.period);
+            }
+            rows.push(name.iter().cloned().chain(cells).chain([line.amount.currency.code().to_owned()]).collect());
         }
         for total in &preview.totals {
             let blank = ["", "before tax", "", "", ""].map(str::to_owned);

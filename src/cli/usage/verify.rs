@@ -11,8 +11,8 @@ use crate::billing::Period;
 use crate::billing::verify;
 use crate::cli::context::Context;
 use crate::cli::output;
-use crate::data_dir::DataDir;
 use crate::metering::Archive;
+use crate::metering::recount::Local;
 
 #[derive(Args)]
 pub(in crate::cli) struct Verify {
@@ -48,16 +48,16 @@ async fn operator(context: Context, period: Option<Period>) -> anyhow::Result<()
     context.ship().await?;
     let (db, _) = context.db().await?;
     let archive = Archive::open(&context.settings.archive, &context.settings.data_dir)?;
-    let journal = DataDir::journal_in(&context.settings.data_dir);
-    let report = verify::verify(&db, &archive, Some(&journal), period).await?;
+    let local = Local::of(&context.settings.data_dir)?;
+    let report = verify::verify(&db, &archive, local.as_ref(), period).await?;
     for note in &report.notes {
         output::complain(&format!("note: {note}"));
     }
     for difference in &report.differences {
         output::complain(&format!("differs: {difference}"));
     }
-    if report.more > 0 {
-        output::complain(&format!("and {} more", report.more));
+    if report.more() > 0 {
+        output::complain(&format!("and {} more", report.more()));
     }
     let count = report.count();
     anyhow::ensure!(count == 0, "{count} differences were found; they are told above");

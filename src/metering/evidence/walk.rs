@@ -107,13 +107,16 @@ impl Span {
     }
 }
 
+/// What is kept of the records of one part's day.
+type Kept<S> = Vec<(Order, <S as Sink>::Kept)>;
+
 struct Walk<S: Sink> {
     /// There are few, however many partners.
     spans: Vec<Span>,
     /// Each part of a partner, and its span.
     by_partner: HashMap<PartnerId, Vec<(usize, usize)>>,
     /// By UTC day, counted from 1970.
-    open: BTreeMap<(i64, usize), Vec<(Order, S::Kept)>>,
+    open: BTreeMap<(i64, usize), Kept<S>>,
     sink: S,
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sqlx::AnyConnection;
 
-use super::Report;
 use super::store::{self, Cell};
+use super::{About, Report};
 use crate::clock::Micros;
 use crate::ids::ReplicaId;
 use crate::metering::meter::Meter;
@@ -134,11 +134,14 @@ impl Cells {
             let text = |number| self.names.text(number);
             let name =
                 name(text(key.partner), key.cell_start, key.meter.as_str(), text(key.plan), key.plan_version, text(key.key));
-            report.differ(format!(
-                "the ledger has no cell {name}, but records {} of replica {replica} count in it: {}",
-                records(key.epoch, &sum),
-                say(&sum)
-            ));
+            report.differ(
+                About::Cells,
+                format!(
+                    "the ledger has no cell {name}, but records {} of replica {replica} count in it: {}",
+                    records(key.epoch, &sum),
+                    say(&sum)
+                ),
+            );
         }
         Ok(())
     }
@@ -148,19 +151,22 @@ impl Cells {
         let of = || format!("of replica {replica} in epoch {}", cell.epoch);
         let last = shipped.get(&cell.epoch).copied().unwrap_or(0);
         if u64::try_from(cell.last).is_ok_and(|of_cell| of_cell > last) {
-            report.differ(format!(
-                "the ledger's cell {} {} says that it counts record {}/{}, but the ledger's watermark stands at {}/{last}",
-                name(),
-                of(),
-                cell.epoch,
-                cell.last,
-                cell.epoch
-            ));
+            report.differ(
+                About::Cells,
+                format!(
+                    "the ledger's cell {} {} says that it counts record {}/{}, but the ledger's watermark stands at {}/{last}",
+                    name(),
+                    of(),
+                    cell.epoch,
+                    cell.last,
+                    cell.epoch
+                ),
+            );
         }
         let meter = Meter::from_name(&cell.meter);
         let product = meter.map(|meter| meter.product().map_or("gateway", |product| product.as_str()));
         if product != Some(cell.product.as_str()) {
-            report.differ(format!("the ledger's cell {} {} has the product \"{}\"", name(), of(), cell.product));
+            report.differ(About::Cells, format!("the ledger's cell {} {} has the product \"{}\"", name(), of(), cell.product));
         }
         let key = meter.and_then(|meter| {
             Some(Key {
@@ -187,18 +193,22 @@ impl Cells {
             last: cell.last,
         };
         match counted {
-            None => {
-                report.differ(format!("the ledger has a cell {} {} with {}, but no record counts in it", name(), of(), say(&has)))
-            }
-            Some(counted) if counted != has => report.differ(format!(
-                "the ledger's cell {} {} has {} of the records {}, but the records {} come to {}",
-                name(),
-                of(),
-                say(&has),
-                records(cell.epoch, &has),
-                records(cell.epoch, &counted),
-                say(&counted)
-            )),
+            None => report.differ(
+                About::Cells,
+                format!("the ledger has a cell {} {} with {}, but no record counts in it", name(), of(), say(&has)),
+            ),
+            Some(counted) if counted != has => report.differ(
+                About::Cells,
+                format!(
+                    "the ledger's cell {} {} has {} of the records {}, but the records {} come to {}",
+                    name(),
+                    of(),
+                    say(&has),
+                    records(cell.epoch, &has),
+                    records(cell.epoch, &counted),
+                    say(&counted)
+                ),
+            ),
             Some(_) => {}
         }
     }

@@ -1,7 +1,6 @@
 //! One replica's journal, from its first archived segment to the end that was shipped.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -9,7 +8,7 @@ use sqlx::AnyConnection;
 use tokio::task::JoinHandle;
 
 use super::cells::{self, Cells};
-use super::{Report, store};
+use super::{About, Local, Report, store};
 use crate::clock::Micros;
 use crate::ids::ReplicaId;
 use crate::metering::archive::Archive;
@@ -31,26 +30,12 @@ pub(super) struct Counts {
     pub(super) cells: u64,
 }
 
-/// The journal of this data folder.
-pub(super) struct Local {
-    pub(super) replica: ReplicaId,
-    folder: PathBuf,
-}
-
-/// None where there is none.
-pub(super) fn local(folder: &Path) -> anyhow::Result<Option<Local>> {
-    if !folder.exists() {
-        return Ok(None);
-    }
-    let Some(&last) = segment::list(folder)?.last() else { return Ok(None) };
-    let (header, _) = segment::header_of(folder, last)?;
-    let header: Header = serde_json::from_slice(&header).with_context(|| format!("segment {last} has an unknown header"))?;
-    Ok(Some(Local { replica: header.replica, folder: folder.to_owned() }))
-}
-
 impl Local {
     /// What is not archived yet: the segments from `first` on.
     fn from(&self, first: u64) -> anyhow::Result<Vec<u64>> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
         Ok(segment::list(&self.folder)?.into_iter().filter(|number| *number >= first).collect())
     }
 }
@@ -179,23 +164,32 @@ impl Walk<'_> {
         if row.segment != follows {
             let missing =
                 if row.segment == follows + 1 { self.name(follows) } else { format!("{} and more", self.name(follows)) };
-            report.differ(format!("{missing} is not in the list of what was archived: {} comes next", self.name(row.segment)));
+            report.differ(
+                About::Journal,
+                format!("{missing} is not in the list of what was archived: {} comes next", self.name(row.segment)),
+            );
         }
         if first != expected || before.is_some_and(|before| before.epoch > epoch) {
-            report.differ(format!(
+            report.differ(About::Journal, format!(
                 "the list of what was archived has {} from record {epoch}/{first} on, where {epoch}/{expected} must come next",
                 self.name(row.segment)
             ));
+        }
+        if first > expected {
+            self.cells.unread.add(epoch, expected, first - 1);
         }
         let last = (first + row.records).saturating_sub(1);
         let reached = self.reached.entry(epoch).or_default();
         *reached = last.max(*reached);
         let shipped = self.shipped.get(&epoch).copied().unwrap_or(0);
         if row.records > 0 && last > shipped {
-            report.differ(format!(
-                "{} holds records up to {epoch}/{last}, but the ledger's watermark stands at {epoch}/{shipped}",
-                self.name(row.segment)
-            ));
+            report.differ(
+                About::Journal,
+                format!(
+                    "{} holds records up to {epoch}/{last}, but the ledger's watermark stands at {epoch}/{shipped}",
+                    self.name(row.segment)
+                ),
+            );
         }
     }
 
@@ -226,23 +220,23 @@ impl Walk<'_> {
         let bytes = match fetched.await.map_err(anyhow::Error::from).and_then(|got| got) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {
-                report.differ(format!("{name} is missing in the archive {}", archive.place()));
+                report.differ(About::Journal, format!("{name} is missing in the archive {}", archive.place()));
                 return self.unread(row, row.first_sequence);
             }
             Err(error) => {
-                report.failed(&name, &error);
+                report.failed(About::Journal, &name, &error);
                 return self.unread(row, row.first_sequence);
             }
         };
         self.segments += 1;
         if let Err(error) = crate::metering::reading::is_archived(row, &bytes) {
-            report.failed(&name, &error);
+            report.failed(About::Journal, &name, &error);
         }
         let reading = Reading::new(bytes).and_then(|reading| reading.is_of(row).map(|()| reading));
         let mut reading = match reading {
             Ok(reading) => reading,
             Err(error) => {
-                report.failed(&name, &error);
+                report.failed(About::Journal, &name, &error);
                 return self.unread(row, row.first_sequence);
             }
         };
@@ -250,7 +244,7 @@ impl Walk<'_> {
         while let Some(entry) = reading.next() {
             let counted = entry.and_then(|entry| self.count(row.epoch, &entry, row.admitted));
             if let Err(error) = counted {
-                report.failed(&name, &error);
+                report.failed(About::Journal, &name, &error);
                 if reading.is_broken() {
                     return self.unread(row, reading.next_sequence());
                 }
@@ -259,18 +253,17 @@ impl Walk<'_> {
         }
         let records = reading.next_sequence() - row.first_sequence;
         if records != row.records {
-            report.differ(format!(
-                "{name} ends at byte {} with {records} records, but {} were archived",
-                reading.byte(),
-                row.records
-            ));
+            report.differ(
+                About::Journal,
+                format!("{name} ends at byte {} with {records} records, but {} were archived", reading.byte(), row.records),
+            );
         }
         self.end = Some(*reading.end());
     }
 
     fn follows(&self, header: &Header, name: &str, report: &mut Report) {
         if let Some(Err(error)) = self.end.map(|end| end.is_continued_by(header)) {
-            report.failed(&format!("{name} at byte 0"), &error);
+            report.failed(About::Journal, &format!("{name} at byte 0"), &error);
         }
     }
 
@@ -281,7 +274,7 @@ impl Walk<'_> {
             Ok(reading) => reading,
             Err(error) => {
                 self.end = None;
-                return report.failed(&name, &error);
+                return report.failed(About::Journal, &name, &error);
             }
         };
         self.follows(&reading.header, &name, report);
@@ -293,7 +286,7 @@ impl Walk<'_> {
                 break;
             }
             if let Err(error) = entry.and_then(|entry| self.count(epoch, &entry, None)) {
-                report.failed(&name, &error);
+                report.failed(About::Journal, &name, &error);
             }
         }
         let reached = self.reached.entry(epoch).or_default();
@@ -337,7 +330,10 @@ impl Walk<'_> {
             let replica = self.replica;
             let records = format!("records {epoch}/{} to {epoch}/{shipped} of replica {replica}", reached + 1);
             if is_local || newest != Some(epoch) {
-                report.differ(format!("{records} are in the ledger, but neither in the archive nor in this data folder"));
+                report.differ(
+                    About::Journal,
+                    format!("{records} are in the ledger, but neither in the archive nor in this data folder"),
+                );
             } else {
                 report.notes.push(format!("{records} are not archived yet, and their journal is not in this data folder"));
             }

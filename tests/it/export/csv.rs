@@ -1,7 +1,6 @@
 //! CSV: whatever somebody calls himself, no cell is one that a spreadsheet would run, and every number is one.
 
 use rust_decimal::Decimal;
-use tollgate::billing::export::pdf::Printer;
 use tollgate::billing::export::{Format, State, Stored};
 
 use super::{sample, words};
@@ -25,7 +24,7 @@ const NUMBERS: [&str; 14] = [
 ];
 
 fn csv(document: &Stored) -> String {
-    String::from_utf8(document.write(Format::Csv, &Printer::new().unwrap()).unwrap()).unwrap()
+    String::from_utf8(document.write(Format::Csv).unwrap()).unwrap()
 }
 
 /// Rows by column, with a reader of the separator.

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tollgate::metering::Product::Inventory;
 
 use super::Story;
-use crate::support::on_both_databases;
+use crate::support::{Process, on_both_databases};
 
 fn plan(settings: &str, charge: &str) -> String {
     format!(
@@ -108,5 +108,30 @@ on_both_databases! {
         assert!(nothing.contains("nothing is left of INV-000001"), "{nothing}");
         // 15.86 + 23.80 + 119.00 = 158.66; what was refused took no number.
         assert_eq!(story.books().await, [("credits", 133_33), ("revenue", -133_33)]);
+    }
+
+    /// A month in which nothing was due has no invoice, and is closed all the same: what comes late goes on the next one.
+    async fn late_usage_of_a_month_without_an_invoice(database: Database) {
+        let free = "[[plan]]\nid = \"p\"\nversion = 1\nname = \"P\"\ncurrency = \"EUR\"\nproducts = [\"inventory\"]\n\
+                    rate = { units_per_second = 10, burst = 50 }\n";
+        let mut story = Story::begin(database, "2026-01-20T00:00:00Z", free, &[]).await;
+        // The gateway has been there since.
+        Process::serve(&story.database).terminate();
+        let run = story.at("2026-02-01T02:00:00Z", &["invoice", "run", "--period", "2026-01"]);
+        assert!(run.stderr.contains("nothing was due from 1 partner in 2026-01"), "{run:?}");
+        run.ok();
+        story.used("2026-01-25T10:00:00Z", &[(Inventory, 3)]).await;
+        story.used("2026-02-03T10:00:00Z", &[(Inventory, 4)]).await;
+        assert_eq!(
+            story.close("2026-03-01T03:00:00Z", "2026-02").await,
+            [
+                "2026-02 p@1 usage inventory 4 = 0.00",
+                "2026-02 p@1 usage requests 1 = 0.00",
+                "2026-01 p@1 usage inventory 3 = 0.00",
+                "2026-01 p@1 usage requests 1 = 0.00",
+                "EUR 0.00 + 0.00 = 0.00",
+            ]
+        );
+        assert_eq!(story.documents("2026-02")[0]["evidence"]["records"], 2);
     }
 }

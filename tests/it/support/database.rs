@@ -25,19 +25,27 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn new(kind: Kind) -> Self {
-        let folder = tempfile::Builder::new().prefix("tg").tempdir().unwrap();
-        let url = match kind {
-            Kind::Sqlite => "sqlite://{data_dir}/tollgate.db".to_owned(),
+        match kind {
+            Kind::Sqlite => Self::with(kind, "sqlite://{data_dir}/tollgate.db".to_owned()),
             Kind::Postgres => {
                 let server = std::env::var("TOLLGATE_TEST_POSTGRES")
                     .expect("TOLLGATE_TEST_POSTGRES is not set: run the tests with scripts/test, which starts PostgreSQL");
-                let name = format!("test_{:016x}", rand::random::<u64>());
-                sqlx::any::install_default_drivers();
-                let mut admin = AnyConnection::connect(&format!("{server}/postgres")).await.unwrap();
-                sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await.unwrap();
-                format!("{server}/{name}")
+                Self::on(&server).await
             }
-        };
+        }
+    }
+
+    /// On a PostgreSQL server of one's own.
+    pub(crate) async fn on(server: &str) -> Self {
+        let name = format!("test_{:016x}", rand::random::<u64>());
+        sqlx::any::install_default_drivers();
+        let mut admin = AnyConnection::connect(&format!("{server}/postgres")).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await.unwrap();
+        Self::with(Kind::Postgres, format!("{server}/{name}"))
+    }
+
+    fn with(kind: Kind, url: String) -> Self {
+        let folder = tempfile::Builder::new().prefix("tg").tempdir().unwrap();
         Self { kind, url, folder, shift: AtomicI64::new(0) }
     }
 

@@ -9,6 +9,7 @@ mod gateway;
 pub(crate) mod operations;
 pub(crate) mod oracle;
 mod plans;
+pub(crate) mod postgres;
 mod process;
 pub(crate) mod schema;
 mod seed;

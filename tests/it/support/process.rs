@@ -63,6 +63,11 @@ impl Process {
         self.child.id().to_string()
     }
 
+    /// `STOP`, `CONT`, `KILL`.
+    pub(crate) fn signal(&self, name: &str) {
+        super::postgres::signal(name, &[self.child.id()]);
+    }
+
     /// SIGKILL: nothing is flushed, nobody is asked.
     pub(crate) fn kill(mut self) {
         // It may be dead already.

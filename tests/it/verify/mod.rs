@@ -171,24 +171,35 @@ on_both_databases! {
         town.execute(&["insert into archived_segment select * from aside", "drop table aside"]).await;
         std::fs::write(file, &whole).unwrap();
 
-        // The last one, with its row: nothing follows that would miss it, but the ledger does.
-        let last = files.last().unwrap();
-        let kept = std::fs::read(last).unwrap();
-        std::fs::remove_file(last).unwrap();
-        let of_last = format!("segment = {}", files.len());
+        // The last one that holds records, with its row and all behind it: nothing follows that would miss it, but the ledger does.
+        let last: usize = town.database.number("select max(segment) from archived_segment where records > 0").await.try_into().unwrap();
+        let aside = town.database.data_dir().join("aside");
+        std::fs::create_dir(&aside).unwrap();
+        let journal = town.database.data_dir().join("journal");
+        let mut local: Vec<_> = std::fs::read_dir(&journal).unwrap().map(|entry| entry.unwrap().path()).collect();
+        local.sort();
+        local.pop();
+        let hidden: Vec<_> = files[last - 1..].iter().chain(&local).cloned().collect();
+        for (place, file) in hidden.iter().enumerate() {
+            std::fs::rename(file, aside.join(place.to_string())).unwrap();
+        }
         town.execute(&[
-            &format!("create table aside as select * from archived_segment where {of_last}"),
-            &format!("delete from archived_segment where {of_last}"),
+            &format!("create table aside as select * from archived_segment where segment >= {last}"),
+            &format!("delete from archived_segment where segment >= {last}"),
         ])
         .await;
-        let local = town.database.data_dir().join("journal");
-        let hidden = town.database.data_dir().join("hidden");
-        std::fs::rename(&local, &hidden).unwrap();
-        let ran = town.run(&["usage", "verify"]);
-        assert!(ran.stderr.contains("are not archived yet, and their journal is not in this data folder") || ran.code == 1, "{ran:?}");
-        std::fs::rename(&hidden, &local).unwrap();
+        let differences = town.differs(&[]);
+        one(&differences, &["records ", "are in the ledger, but neither in the archive nor in this data folder"]);
+        one(&differences, &["the invoices of 2026-02 cannot be made anew", "are not archived: they cannot be proven"]);
+        // From another machine it cannot be told whether the replica has them still.
+        std::fs::rename(town.database.data_dir().join("replica"), aside.join("replica")).unwrap();
+        let ran = town.run(&["usage", "verify", "--period", "2026-01"]);
+        assert!(ran.stderr.contains("note: records ") && ran.stderr.contains("and their journal is not in this data folder"), "{ran:?}");
+        std::fs::rename(aside.join("replica"), town.database.data_dir().join("replica")).unwrap();
+        for (place, file) in hidden.iter().enumerate() {
+            std::fs::rename(aside.join(place.to_string()), file).unwrap();
+        }
         town.execute(&["insert into archived_segment select * from aside", "drop table aside"]).await;
-        std::fs::write(last, &kept).unwrap();
         town.run(&["usage", "verify"]).ok();
     }
 
@@ -199,21 +210,19 @@ on_both_databases! {
             "partner_id = '{ada}' and meter = 'inventory' and cell_start = \
              (select min(cell_start) from usage_cell where partner_id = '{ada}' and meter = 'inventory')"
         );
-        for (change, back, words) in [
-            ("units = units + 1", "units = units - 1", "the ledger's cell"),
-            ("waived_units = 3", "waived_units = 0", "3 waived"),
-            ("records = records + 1", "records = records - 1", "the ledger's cell"),
-            ("first_sequence = 0", "first_sequence = 1", "records 1/0 to"),
-            ("last_sequence = 1000000", "last_sequence = first_sequence", "the ledger's watermark stands at 1/"),
-            ("product = 'pricing'", "product = 'inventory'", "has the product \"pricing\""),
-            ("plan_version = 2", "plan_version = 1", "no record counts in it"),
+        for (change, words) in [
+            ("units = units + 1", "the ledger's cell"),
+            ("waived_units = 3", "3 waived"),
+            ("records = records + 1", "the ledger's cell"),
+            ("first_sequence = 0", "records 1/0 to"),
+            ("last_sequence = 1000000", "the ledger's watermark stands at 1/"),
+            ("product = 'pricing'", "has the product \"pricing\""),
+            ("plan_version = 2", "no record counts in it"),
         ] {
             let kept = format!("create table aside as select * from usage_cell where {one_cell}");
             town.execute(&[&kept, &format!("update usage_cell set {change} where {one_cell}")]).await;
             let differences = apart(town.differs(&[]));
             one(&differences, &[ada, "inventory under ada@", "of replica rep_", words]);
-            let put_back = format!("delete from usage_cell where {}", one_cell.split(" and cell_start").next().unwrap());
-            let _ = (back, put_back);
             town.execute(&[
                 &format!("delete from usage_cell where {one_cell}"),
                 "insert into usage_cell select * from aside",
