@@ -11,4 +11,4 @@ mod story;
 mod terms;
 mod upgrade;
 
-use story::Story;
+pub(crate) use story::Story;
