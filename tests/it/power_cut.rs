@@ -88,7 +88,7 @@ impl Case {
             for _ in 0..more {
                 self.ask(&subject, &mut waiting).await;
             }
-            if S::RETIRES && self.rng.random_bool(0.1) {
+            if self.rng.random_bool(0.1) {
                 self.retire(&subject, calm);
             }
             self.proceed(&mut waiting).await;

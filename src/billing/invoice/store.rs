@@ -130,10 +130,11 @@ pub struct Filter<'a> {
     pub state: Option<State>,
 }
 
-/// Invoices by month, then by number; drafts last, by partner.
+/// Invoices by month, then by number; drafts last, by their partner's name.
 pub async fn list(connection: &mut AnyConnection, filter: &Filter<'_>) -> anyhow::Result<Vec<Stored>> {
     let rest = " where ($1 = '' or period = $1) and ($2 = '' or partner_id = $2) and ($3 = '' or state = $3) \
-                order by period, case when number is null then 1 else 0 end, finalized_at, number, partner_id, currency, id";
+                order by period, case when number is null then 1 else 0 end, finalized_at, number, \
+                (select name from partner where partner.id = invoice.partner_id), currency, id";
     let rows = sqlx::query(select(rest))
         .bind(filter.period.map(|period| period.to_string()).unwrap_or_default())
         .bind(filter.partner.map_or("", |partner| partner.as_str()))

@@ -35,7 +35,8 @@ pub(super) async fn run(
     let proven = Proven::read(&db, &archive, &closable).await?;
     let Ran { drafts, empty, left } = run::drafts(&db, &context.settings.invoice, &closable, &proven, &mut context.rng).await?;
     if empty > 0 {
-        output::complain(&format!("nothing was due from {empty} partners in {period}: it is closed for them"));
+        let partners = if empty == 1 { "partner" } else { "partners" };
+        output::complain(&format!("nothing was due from {empty} {partners} in {period}: it is closed for them"));
     }
     if drafts.is_empty() && left.is_empty() && empty == 0 {
         let filter = store::Filter { period: Some(period), partner: partner.as_ref(), state: None };
@@ -49,7 +50,9 @@ pub(super) async fn run(
         anyhow::bail!("there is nothing to bill in {period}: no partner had a plan or used anything then");
     }
     let invoices = if finalize { finalize_all(&context, &db, drafts).await? } else { drafts };
-    show::print(&mut *db.read().await?, &invoices, format, now).await?;
+    if !invoices.is_empty() || format == Format::Json {
+        show::print(&mut *db.read().await?, &invoices, format, now).await?;
+    }
     left_behind(&left)
 }
 

@@ -42,8 +42,6 @@ pub(super) trait Subject: Sized + 'static {
     fn seal(self: &Arc<Self>) -> Answer;
     /// Lets go of what lies before segment `number`.
     fn retire(&self, number: u64) -> anyhow::Result<()>;
-    /// Whether it ever does.
-    const RETIRES: bool;
     /// The ids that its own reader finds.
     fn read(&self) -> anyhow::Result<Vec<u64>>;
     /// All frames on the disk, in order; that each file is whole and continues the one before it is asserted.
@@ -107,8 +105,6 @@ fn record(id: u64, bytes: usize) -> UsageRecord {
 }
 
 impl Subject for Journal {
-    const RETIRES: bool = false;
-
     fn open(disk: Arc<dyn Disk>, epoch: i64, options: Options) -> anyhow::Result<Arc<Self>> {
         let folder = Folder::on(disk, Path::new(FOLDER));
         assert!(Self::last_epoch(&folder)? < epoch);
@@ -125,8 +121,8 @@ impl Subject for Journal {
         Box::pin(async move { Self::seal(&journal).await.map(|()| None) })
     }
 
-    fn retire(&self, _number: u64) -> anyhow::Result<()> {
-        Ok(())
+    fn retire(&self, number: u64) -> anyhow::Result<()> {
+        self.remove_below(number)
     }
 
     fn read(&self) -> anyhow::Result<Vec<u64>> {
@@ -134,37 +130,37 @@ impl Subject for Journal {
     }
 
     fn frames(files: &BTreeMap<String, Vec<u8>>) -> Vec<Frame> {
-        use std::cell::RefCell;
-        let (found, chain) = (RefCell::new(Vec::<Frame>::new()), RefCell::new((0_i64, 1_u64, [0_u8; 32])));
-        let hex = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        use std::cell::{Cell, RefCell};
+        let found = RefCell::new(Vec::<Frame>::new());
+        // The last record's epoch, sequence and hash. The first segment may follow on others that were let go.
+        let last = RefCell::new(None::<(i64, u64, String)>);
+        let (epoch, next) = (Cell::new(0), Cell::new(1));
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         walk(
             files,
             |header| {
                 let header: Value = serde_json::from_slice(header).unwrap();
-                let mut chain = chain.borrow_mut();
-                let epoch = header["epoch"].as_i64().unwrap();
-                assert!(epoch >= chain.0, "epochs ascend");
-                if epoch > chain.0 {
-                    (chain.0, chain.1) = (epoch, 1);
-                }
                 assert_eq!(header["replica"], "rep_test");
-                assert_eq!(header["first"], chain.1);
-                assert_eq!(header["previous"], hex(chain.2).as_str(), "the chain goes on over segments");
-                let before = found.borrow().last().map(|frame| (frame.entry.epoch, frame.entry.sequence));
-                assert_eq!(header["before"], serde_json::to_value(before).unwrap());
+                let before: Option<(i64, u64)> = serde_json::from_value(header["before"].clone()).unwrap();
+                let (before_epoch, before_sequence) = before.unwrap_or_default();
+                let said = (before_epoch, before_sequence, header["previous"].as_str().unwrap().to_owned());
+                assert_eq!(*last.borrow_mut().get_or_insert(said.clone()), said, "the chain goes on over segments");
+                let is = header["epoch"].as_i64().unwrap();
+                assert!(is >= epoch.replace(is) && is >= before_epoch, "epochs ascend");
+                next.set(if before_epoch == is { before_sequence + 1 } else { 1 });
+                assert_eq!(header["first"], next.get(), "sequences begin anew with each epoch, and only then");
             },
             |name, start, end, bytes| {
                 let body = &bytes[start + 16..end];
-                let mut chain = chain.borrow_mut();
-                assert_eq!(u64_at(body, 0), chain.1, "sequences are contiguous");
-                assert_eq!(body[8..40], chain.2, "the chain of hashes goes on");
+                let sequence = next.replace(next.get() + 1);
+                assert_eq!(u64_at(body, 0), sequence, "sequences are contiguous");
+                let hash = last.replace(Some((epoch.get(), sequence, hex(&Sha256::digest(body))))).unwrap().2;
+                assert_eq!(hex(&body[8..40]), hash, "the chain of hashes goes on");
                 let json: Value = serde_json::from_slice(&body[40..]).unwrap();
                 let id = json["request"].as_str().unwrap().parse().unwrap();
-                let entry = Entry { epoch: chain.0, sequence: chain.1, id };
                 let synced = u64_at(bytes, start + 8) as usize;
+                let entry = Entry { epoch: epoch.get(), sequence, id };
                 found.borrow_mut().push(Frame { file: name.to_owned(), start, end, synced, entry });
-                chain.1 += 1;
-                chain.2 = Sha256::digest(body).into();
             },
         );
         found.into_inner()
@@ -214,8 +210,6 @@ pub(super) struct Log {
 }
 
 impl Subject for Log {
-    const RETIRES: bool = true;
-
     fn open(disk: Arc<dyn Disk>, _epoch: i64, options: Options) -> anyhow::Result<Arc<Self>> {
         let folder = Folder::on(disk, Path::new(FOLDER));
         folder.create()?;

@@ -118,7 +118,7 @@ on_both_databases! {
         // The gateway has been there since.
         Process::serve(&story.database).terminate();
         let run = story.at("2026-02-01T02:00:00Z", &["invoice", "run", "--period", "2026-01"]);
-        assert!(run.stderr.contains("nothing was due from 1 partners in 2026-01"), "{run:?}");
+        assert!(run.stderr.contains("nothing was due from 1 partner in 2026-01"), "{run:?}");
         run.ok();
         story.used("2026-01-25T10:00:00Z", &[(Inventory, 3)]).await;
         story.used("2026-02-03T10:00:00Z", &[(Inventory, 4)]).await;

@@ -9,6 +9,7 @@ mod months;
 mod refusals;
 mod story;
 mod terms;
+mod unchanged;
 mod upgrade;
 
 pub(crate) use story::Story;

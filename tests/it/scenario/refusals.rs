@@ -59,7 +59,7 @@ const PLAN_CHANGES: [(&str, &str); 22] = [
 ];
 
 /// Every row of every table, as text.
-async fn dump(database: &Database) -> BTreeMap<String, Vec<String>> {
+pub(super) async fn dump(database: &Database) -> BTreeMap<String, Vec<String>> {
     let mut connection = database.connect().await;
     let names = match database.kind {
         Kind::Sqlite => "select name from sqlite_master where type = 'table' and name not like 'sqlite_%'",
