@@ -10,6 +10,7 @@ use super::calendar::lay;
 use super::case::{Case, Model, Subscription};
 use super::generate;
 use super::oracle::{Invoice, Line, Oracle, price, trial_end};
+use super::said::is_beyond;
 
 const DAY: i64 = 24 * 3_600_000_000;
 
@@ -89,6 +90,8 @@ fn the_generator_reaches_the_edges() {
         };
         look_at_case(&case, &mut saw);
         let invoices = Oracle::new(&case).invoices();
+        // The property then asks for a refusal.
+        saw("more money than can be counted", invoices.iter().any(|invoices| is_beyond(invoices)));
         saw("two currencies", invoices.iter().any(|cut| cut.len() > 1));
         for (place, invoice) in invoices.iter().enumerate().flat_map(|(place, cut)| cut.iter().map(move |it| (place, it))) {
             let sum: BigInt = invoice.lines.iter().map(|line| &line.amount).sum();

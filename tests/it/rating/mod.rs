@@ -3,6 +3,7 @@
 
 mod calendar;
 mod case;
+mod credits;
 mod edges;
 mod generate;
 mod hand;

@@ -12,4 +12,4 @@ mod terms;
 mod unchanged;
 mod upgrade;
 
-use story::Story;
+pub(crate) use story::Story;

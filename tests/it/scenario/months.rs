@@ -75,6 +75,8 @@ on_both_databases! {
         let may = &story.documents("2026-05")[0];
         assert_eq!(may["period"]["from"], "2026-04-30T18:15:00.000Z");
         assert_eq!(may["period"]["to"], "2026-05-31T18:15:00.000Z");
+        // It is the 1st of June there when it is issued, and 30 days later due.
+        assert_eq!((&may["issuedAt"].as_str().unwrap()[..16], &may["dueOn"]), ("2026-05-31T19:16", &"2026-07-01".into()));
         // A UTC day is cut at the month's edge: 7 units on the 30th of April are May's.
         let days = may["evidence"]["days"].as_array().unwrap();
         let days: Vec<_> = days.iter().map(|day| (day["period"].as_str().unwrap(), day["day"].as_str().unwrap())).collect();
