@@ -16,7 +16,7 @@ use tollgate::metering::Product::Inventory;
 
 use super::oracle::{exact, round};
 use crate::scenario::Story;
-use crate::support::{Database, Gateway, on_both_databases, rng};
+use crate::support::{Gateway, on_both_databases, rng};
 
 /// Small, so that a cent more or less of tax is seen; with a line below zero.
 const PLANS: &str = r#"
