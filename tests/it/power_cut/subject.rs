@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tollgate::clock::{Clock, Micros};
 use tollgate::ids::ReplicaId;
-use tollgate::metering::{Journal, Mode, UsageRecord, parse_frame};
+use tollgate::metering::{Header, Journal, Mode, UsageRecord, parse_frame};
 use tollgate::segment::{self, AppendError, Appender, Disk, Encoder, Folder, Item, Options, Reader};
 
 /// An entry: the epoch and the sequence that it has, and what it is.
@@ -126,7 +126,14 @@ impl Subject for Journal {
     }
 
     fn read(&self) -> anyhow::Result<Vec<u64>> {
-        read(self.reader(|_| 0)?, |body| Ok(parse_frame(body)?.1.request.as_str().parse()?))
+        // The ledger has what was let go, and nothing of what is here.
+        let folder = self.folder();
+        let oldest = segment::list(folder)?.first().copied();
+        let header = oldest.map(|oldest| segment::header_of(folder, oldest)).transpose()?;
+        let header: Option<Header> = header.map(|(text, _)| serde_json::from_slice(&text)).transpose()?;
+        let gone = header.and_then(|header| header.before);
+        let shipped = |epoch| gone.filter(|(of, _)| *of == epoch).map_or(0, |(_, sequence)| sequence);
+        read(self.reader(shipped)?, |body| Ok(parse_frame(body)?.1.request.as_str().parse()?))
     }
 
     fn frames(files: &BTreeMap<String, Vec<u8>>) -> Vec<Frame> {

@@ -129,7 +129,7 @@ on_both_databases! {
         let mut rng = ChaCha8Rng::from_rng(&mut base);
         let mut story = Story::begin(database, "2026-01-01T00:00:00Z", PLANS, &["--tax", TAX]).await;
         let settings = Gateway::settings(&story.database);
-        let db = Db::open(&settings.database_url(), 1, &settings.data_dir).await.unwrap();
+        let db = Db::open(&settings.database_url(), 2, &settings.data_dir).await.unwrap();
         let (mut taken, mut refused) = (0, 0);
         for month in 1..7 {
             story.used(&format!("2026-0{month}-10T10:00:00Z"), &[(Inventory, rng.random_range(1..60))]).await;
