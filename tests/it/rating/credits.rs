@@ -104,7 +104,7 @@ impl Left {
 fn generate(rng: &mut ChaCha8Rng, left: &Left) -> What {
     let some = |rng: &mut ChaCha8Rng, most: i64| {
         let cents = *[most, most + 1, 1, 2, 0, -1].choose(rng).unwrap();
-        let cents = if rng.random_bool(0.7) { rng.random_range(0..=most.max(1).min(9)) } else { cents };
+        let cents = if rng.random_bool(0.7) { rng.random_range(0..=most.clamp(1, 9)) } else { cents };
         Decimal::new(cents, 2)
     };
     match rng.random_range(0..20) {
