@@ -66,7 +66,8 @@ impl Archive {
         let folder = settings.url.strip_prefix("file://").unwrap_or(&settings.url);
         let data_dir = std::path::absolute(data_dir)?;
         let folder = folder.replace("{data_dir}", &data_dir.display().to_string());
-        crate::data_dir::create(FilePath::new(&folder))
+        let folder = std::path::absolute(folder)?.display().to_string();
+        make(FilePath::new(&folder))
             .with_context(|| format!("the archive's folder {folder} cannot be made: see the setting archive.url"))?;
         let store = LocalFileSystem::new_with_prefix(&folder)
             .with_context(|| format!("the archive's folder {folder} cannot be opened: see the setting archive.url"))?
@@ -134,6 +135,16 @@ impl Archive {
     fn failed(&self, done: &str, name: &Path) -> String {
         format!("{name} cannot be {done} in the archive {}", self.place)
     }
+}
+
+/// Makes a folder and those above it, for their owner alone. Durably: one that is lost takes along whatever was synced in it.
+fn make(folder: &FilePath) -> anyhow::Result<()> {
+    let missing: Vec<&FilePath> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    crate::data_dir::create(folder)?;
+    for above in missing.iter().filter_map(|made| made.parent()) {
+        std::fs::File::open(above)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn same(replica: &ReplicaId, segment: u64, there: &Bytes, ours: &Bytes) -> anyhow::Result<()> {
