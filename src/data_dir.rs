@@ -20,7 +20,17 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub struct DataDir {
     path: PathBuf,
     /// The kernel lets go of the lock when the process ends, however it ends.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for DataDir {
+    /// Closing is not enough while a child of this process lies between fork and exec: it has a copy of every open file, and the lock
+    /// lives as long as the last copy.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!("cannot unlock the data folder {}: {error}", self.path.display());
+        }
+    }
 }
 
 /// Makes the data folder, for its owner alone: it holds usage, and hashes of keys.
@@ -45,7 +55,7 @@ impl DataDir {
         }
         lock.set_len(0)?;
         write!(lock, "{}", std::process::id())?;
-        Ok(Some(Self { path: path.to_owned(), _lock: lock }))
+        Ok(Some(Self { path: path.to_owned(), lock }))
     }
 
     /// Takes the folder for a gateway, or says who has it.
@@ -130,5 +140,21 @@ impl DataDir {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).context(format!("cannot read {}", file.display())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_being_started_does_not_keep_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::lock(folder.path()).unwrap();
+        assert!(DataDir::try_lock(folder.path()).unwrap().is_none());
+        let copy_of_a_child = data_dir.lock.try_clone().unwrap();
+        drop(data_dir);
+        assert!(DataDir::try_lock(folder.path()).unwrap().is_some());
+        drop(copy_of_a_child);
     }
 }

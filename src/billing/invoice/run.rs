@@ -1,6 +1,6 @@
 //! The run: looks whether a month can be closed, and makes its drafts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, bail, ensure};
 use rand::Rng;
@@ -78,6 +78,7 @@ pub async fn closable(db: &Db, settings: &config::Invoice, period: Period, only:
         let known = cut.entry(journal).or_default();
         *known = last.max(*known);
     }
+    let invoices_before = store::counting_of(&mut connection, period.previous()?).await?;
     let mut accounts = Vec::new();
     for partner in directory::partners(&mut connection, now).await? {
         let Some(calendar) = calendars.remove(&partner.id) else { continue };
@@ -99,7 +100,7 @@ pub async fn closable(db: &Db, settings: &config::Invoice, period: Period, only:
                 replica.id
             );
         }
-        check_month_before(&mut connection, &plans, &partner, &calendar, period).await?;
+        check_month_before(&mut connection, &plans, (&partner, &calendar), period, &invoices_before).await?;
         let late = draft::late(&mut connection, &partner, &calendar, period).await?;
         accounts.push(Account { partner, calendar, month, late });
     }
@@ -111,18 +112,17 @@ pub async fn closable(db: &Db, settings: &config::Invoice, period: Period, only:
 async fn check_month_before(
     connection: &mut AnyConnection,
     plans: &Plans,
-    partner: &Partner,
-    calendar: &Calendar,
+    (partner, calendar): (&Partner, &Calendar),
     period: Period,
+    invoices_before: &HashMap<PartnerId, Vec<State>>,
 ) -> anyhow::Result<()> {
     let Some(began) = calendar.subscriptions().first() else { return Ok(()) };
     let before = period.previous()?;
     if calendar.month(before)?.to <= began.from {
         return Ok(());
     }
-    let invoices = store::counting(connection, &partner.id, before).await?;
-    let of_before: Vec<_> = invoices.iter().filter(|invoice| invoice.period == before).collect();
-    if of_before.iter().any(|invoice| invoice.state == State::Draft) {
+    let of_before = invoices_before.get(&partner.id).map(Vec::as_slice).unwrap_or_default();
+    if of_before.contains(&State::Draft) {
         bail!("the invoice of {} for {before} is a draft: finalize it before {period} is run", partner.name);
     }
     if of_before.is_empty() && store::closed_empty(connection, &partner.id, before).await? < Some(before) {

@@ -1,5 +1,6 @@
 //! Invoices, their lines and cuts, and the series of numbers, in the database.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use anyhow::Context;
@@ -84,15 +85,19 @@ fn period(row: &AnyRow, column: usize) -> anyhow::Result<Period> {
     row.try_get::<String, _>(column)?.parse().map_err(|wrong: String| anyhow::anyhow!(wrong))
 }
 
+fn state(row: &AnyRow, column: usize) -> anyhow::Result<State> {
+    let state: String = row.try_get(column)?;
+    State::from_name(&state).with_context(|| format!("an invoice has the unknown state \"{state}\""))
+}
+
 fn stored(row: &AnyRow) -> anyhow::Result<Stored> {
     let instant = |column: usize| -> anyhow::Result<Option<Micros>> { Ok(row.try_get::<Option<i64>, _>(column)?.map(Micros)) };
-    let state: String = row.try_get(4)?;
     Ok(Stored {
         id: row.try_get::<String, _>(0)?.into(),
         partner: row.try_get::<String, _>(1)?.into(),
         period: period(row, 2)?,
         currency: row.try_get(3)?,
-        state: State::from_name(&state).with_context(|| format!("an invoice has the unknown state \"{state}\""))?,
+        state: state(row, 4)?,
         number: row.try_get(5)?,
         cut: row.try_get(6)?,
         body: row.try_get(7)?,
@@ -154,6 +159,19 @@ pub async fn counting(connection: &mut AnyConnection, partner: &PartnerId, befor
     .fetch_all(connection)
     .await?;
     rows.iter().map(stored).collect()
+}
+
+/// The invoices of a month that count, by partner: where each stands.
+pub async fn counting_of(connection: &mut AnyConnection, of: Period) -> anyhow::Result<HashMap<PartnerId, Vec<State>>> {
+    let rows = sqlx::query("select partner_id, state from invoice where period = $1 and state <> 'void'")
+        .bind(of.to_string())
+        .fetch_all(connection)
+        .await?;
+    let mut states: HashMap<PartnerId, Vec<State>> = HashMap::new();
+    for row in &rows {
+        states.entry(row.try_get::<String, _>(0)?.into()).or_default().push(state(row, 1)?);
+    }
+    Ok(states)
 }
 
 /// A partner's finalized invoices of later months than `after` that count; a draft is only held against them when it is finalized.

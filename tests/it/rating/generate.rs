@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use rand::Rng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedMutRandom, IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 
 use super::calendar::{Laid, Month, Zones, lay};
@@ -56,7 +56,21 @@ pub(crate) fn case(rng: &mut ChaCha8Rng) -> Case {
     let first = Month { year: rng.random_range(2019..=2027), month: rng.random_range(1..=12) };
     let first = if one_in(rng, 6) { Month { year: pick(rng, &[2020, 2023, 2024]), month: pick(rng, &[1, 2]) } } else { first };
     let (count, more) = (rng.random_range(1..=4), rng.random_range(0..=2));
-    case_in(rng, first, count, more)
+    let mut case = case_in(rng, first, count, more);
+    if one_in(rng, 40) {
+        use_vastly(rng, &mut case);
+    }
+    case
+}
+
+/// One record at one price of more money than can be counted.
+fn use_vastly(rng: &mut ChaCha8Rng, case: &mut Case) {
+    let Some(record) = case.records.choose_mut(rng) else { return };
+    let meter = METERS[0];
+    record.units.insert(meter, 1_000_000_000_000_000);
+    let charges = &mut case.plans[record.plan].charges;
+    charges.retain(|charge| charge.meter != meter);
+    charges.insert(0, Charge { meter, included: 0, model: Model::PerUnit("1000".to_owned()) });
 }
 
 /// A case of `count` months of subscriptions and usage, cut from the month before `first` to `more` months past the last.
