@@ -4,14 +4,15 @@
 //! partition stands at its start, so that a reader finds its first segment without an index.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::log::{Batch, EventLog, EventReader, LogError, NewRecord, Position, Record};
+use super::log::{Batch, EventLog, EventReader, LogError, NewRecord, Position, Positions, Record};
 use crate::clock::{Clock, Micros};
 use crate::segment::{self, AppendError, Appender, Encoder, Item, Options, Reader};
 
@@ -179,7 +180,17 @@ impl EventLog for EmbeddedLog {
         })?;
         let reader = Reader::new(&self.appender, first);
         let moved = self.appender.watch();
-        Ok(Box::new(EmbeddedReader { reader: Some(reader), after: after.to_vec(), moved }))
+        let given = after.iter().enumerate().map(|(partition, after)| (partition as u16, *after)).collect();
+        Ok(Box::new(EmbeddedReader { reader: Some(reader), after: after.to_vec(), given, moved }))
+    }
+
+    /// All partitions, for good: nobody else has this folder.
+    async fn follow(&self, positions: Arc<dyn Positions>) -> anyhow::Result<Box<dyn EventReader>> {
+        let mut after = Vec::with_capacity(usize::from(self.partitions));
+        for partition in 0..self.partitions {
+            after.push(positions.resume(partition).await?);
+        }
+        self.reader(&after).await
     }
 }
 
@@ -187,6 +198,8 @@ struct EmbeddedReader {
     /// Away while a read is under way on a blocking thread.
     reader: Option<Reader>,
     after: Vec<Option<u64>>,
+    /// Not told yet.
+    given: Vec<(u16, Option<u64>)>,
     moved: tokio::sync::watch::Receiver<segment::Cursor>,
 }
 
@@ -199,7 +212,12 @@ impl EventReader for EmbeddedReader {
             drop(tokio::time::timeout(wait, self.moved.changed()).await);
             batch = self.read().await?;
         }
+        batch.given = std::mem::take(&mut self.given);
         Ok(batch)
+    }
+
+    async fn go_to(&mut self, partition: u16, _after: Option<u64>) -> anyhow::Result<()> {
+        bail!("partition {partition} of the feature store moved, though nobody else has it");
     }
 }
 

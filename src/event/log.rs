@@ -1,5 +1,6 @@
 //! The seam of the event log: append, read from an offset, survive kill -9.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,6 +44,17 @@ pub struct Batch {
     pub records: Vec<Record>,
     /// Partitions whose end was reached, each with the instant up to which everything appended to it has now been read.
     pub ends: Vec<(u16, Micros)>,
+    /// Partitions that are this reader's from now on, each with the offset behind which it reads.
+    pub given: Vec<(u16, Option<u64>)>,
+    /// Partitions that are another reader's by now.
+    pub taken: Vec<u16>,
+}
+
+/// Who knows where reading begins: the feature store, never the log.
+#[async_trait]
+pub trait Positions: Send + Sync {
+    /// The last offset of `partition` that needs no reading any more; none where it is to be read from its start.
+    async fn resume(&self, partition: u16) -> anyhow::Result<Option<u64>>;
 }
 
 /// Why nothing was appended.
@@ -63,6 +75,10 @@ pub trait EventLog: Send + Sync {
     ///
     /// Refuses, in words, when the log no longer reaches back that far.
     async fn reader(&self, after: &[Option<u64>]) -> anyhow::Result<Box<dyn EventReader>>;
+
+    /// A reader of this process's share of the partitions, which may change while it reads: each begins where `positions` says when it
+    /// is given.
+    async fn follow(&self, positions: Arc<dyn Positions>) -> anyhow::Result<Box<dyn EventReader>>;
 }
 
 /// A place in the log.
@@ -70,4 +86,7 @@ pub trait EventLog: Send + Sync {
 pub trait EventReader: Send {
     /// The next records, waiting at most `wait` for one.
     async fn next(&mut self, wait: Duration) -> anyhow::Result<Batch>;
+
+    /// Reads `partition` behind `after` from now on: somebody else applied what lies between, or it was lost.
+    async fn go_to(&mut self, partition: u16, after: Option<u64>) -> anyhow::Result<()>;
 }

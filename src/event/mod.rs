@@ -14,5 +14,5 @@ pub use decode::{Body, Dimensions, Event, Identity, Invalid, decode};
 pub use embedded::EmbeddedLog;
 pub(crate) use ingest::OUTSIDE;
 pub use ingest::{Content, InFlight, Ingest, Line, Rejected, Report};
-pub use log::{Batch, EventLog, EventReader, LogError, NewRecord, Position, Record};
+pub use log::{Batch, EventLog, EventReader, LogError, NewRecord, Position, Positions, Record};
 pub use partitioner::partition_of;

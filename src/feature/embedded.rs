@@ -124,6 +124,10 @@ impl EmbeddedStore {
 
 #[async_trait]
 impl FeatureStore for EmbeddedStore {
+    async fn resume(&self, partition: u16) -> anyhow::Result<Option<u64>> {
+        Ok(self.slots[usize::from(partition)].read().state.applied)
+    }
+
     async fn apply(&self, partition: u16, batch: ChangeBatch) -> Result<Applied, ApplyError> {
         let mut slot = self.slots[usize::from(partition)].write();
         if slot.state.applied != batch.after {
@@ -136,11 +140,13 @@ impl FeatureStore for EmbeddedStore {
         Ok(applied)
     }
 
-    async fn confirm(&self, partition: u16, as_of: Micros) -> anyhow::Result<()> {
+    async fn commit(&self, partition: u16, complete_to: Option<Micros>) -> Result<(), ApplyError> {
         let mut slot = self.slots[usize::from(partition)].write();
-        slot.as_of = slot.as_of.max(Some(as_of));
+        slot.as_of = slot.as_of.max(complete_to);
         Ok(())
     }
+
+    async fn release(&self, _partition: u16) {}
 
     async fn standings(&self) -> anyhow::Result<Vec<Standing>> {
         let standing = |slot: &RwLock<Slot>| {

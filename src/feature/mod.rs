@@ -199,14 +199,22 @@ pub struct Standing {
     pub ids: usize,
 }
 
-/// Where features are kept.
+/// Where features are kept. One caller at a time applies and commits a partition.
 #[async_trait]
 pub trait FeatureStore: Send + Sync {
-    /// Applies a batch and its last offset, or nothing.
+    /// The offset of `partition` behind which changes are to be applied next; takes hold of the partition, where this store shares it
+    /// with other processes.
+    async fn resume(&self, partition: u16) -> anyhow::Result<Option<u64>>;
+
+    /// Applies a batch and its last offset, or nothing. Who reads may see it only after [`Self::commit`].
     async fn apply(&self, partition: u16, batch: ChangeBatch) -> Result<Applied, ApplyError>;
 
-    /// Everything appended to the partition up to `as_of` is applied.
-    async fn confirm(&self, partition: u16, as_of: Micros) -> anyhow::Result<()>;
+    /// All that was applied to the partition is seen from now on, with its offset, in one step. `complete_to`: everything appended to it
+    /// up to then is applied.
+    async fn commit(&self, partition: u16, complete_to: Option<Micros>) -> Result<(), ApplyError>;
+
+    /// Lets go of a partition that is another process's from now on.
+    async fn release(&self, partition: u16);
 
     /// How each partition stands.
     async fn standings(&self) -> anyhow::Result<Vec<Standing>>;

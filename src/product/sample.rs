@@ -26,6 +26,6 @@ pub async fn sample() -> anyhow::Result<EmbeddedStore> {
         changes.push(Change { offset: place as u64, appended: APPENDED, event: Some(event), payload: line.into() });
     }
     store.apply(0, ChangeBatch { after: None, changes }).await.context("the sample set cannot be applied")?;
-    store.confirm(0, Micros(i64::MAX)).await?;
+    store.commit(0, Some(Micros(i64::MAX))).await?;
     Ok(store)
 }

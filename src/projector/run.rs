@@ -1,16 +1,19 @@
 //! The loop: read, fold, apply with the position, say how fresh the store is now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use super::fold;
+use crate::clock::Micros;
 use crate::event::deadletter::{DeadLetters, Letter, Origin, Payload};
-use crate::event::{Batch, EventLog, InFlight, Position};
-use crate::feature::{Change, ChangeBatch, FeatureStore};
+use crate::event::{Batch, EventLog, InFlight, Position, Positions};
+use crate::feature::{ApplyError, Change, ChangeBatch, FeatureStore};
 use crate::telemetry::Metrics;
 
 /// With nothing to read, the end is looked for this often: it is what freshness grows by.
@@ -37,6 +40,19 @@ pub struct Projector {
 /// Dead letters of batches that are applied, which could not be kept yet.
 pub type Step = tokio::sync::Mutex<Vec<Letter>>;
 
+/// The partitions that are this projector's, each with the last offset that was given to the store.
+type Held = BTreeMap<u16, Option<u64>>;
+
+/// Reading begins where the feature store stands.
+struct OfStore(Arc<dyn FeatureStore>);
+
+#[async_trait]
+impl Positions for OfStore {
+    async fn resume(&self, partition: u16) -> anyhow::Result<Option<u64>> {
+        self.0.resume(partition).await
+    }
+}
+
 impl Projector {
     /// Runs until `stop` says so. A failure is logged and begun again from the store's position: nothing is skipped.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
@@ -56,61 +72,100 @@ impl Projector {
     }
 
     async fn follow(&self, stop: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
-        let mut applied: Vec<Option<u64>> = self.features.standings().await?.iter().map(|standing| standing.applied).collect();
-        let mut reader = self.log.reader(&applied).await?;
+        let mut reader = self.log.follow(Arc::new(OfStore(self.features.clone()))).await?;
+        let mut held = Held::new();
         while !*stop.borrow_and_update() {
             let batch = reader.next(HEARTBEAT).await?;
-            self.apply(batch, &mut applied).await?;
+            for (partition, error) in self.take(batch, &mut held).await? {
+                if let ApplyError::Failed(error) = error {
+                    tracing::error!(partition, error = format!("{error:#}"), "a batch was not applied; it is tried again");
+                    self.metrics.projector_failures.inc();
+                    drop(tokio::time::timeout(PAUSE, stop.wait_for(|stop| *stop)).await);
+                } else {
+                    tracing::info!(partition, %error, "going to where the feature store stands");
+                }
+                let stands = self.features.resume(partition).await?;
+                reader.go_to(partition, stands).await?;
+                held.insert(partition, stands);
+            }
         }
         Ok(())
     }
 
     /// Applies the log up to its end as it is now: at a start, before anything is served.
     pub async fn catch_up(&self) -> anyhow::Result<u64> {
-        let mut applied: Vec<Option<u64>> = self.features.standings().await?.iter().map(|standing| standing.applied).collect();
-        let mut reader = self.log.reader(&applied).await?;
-        let mut events = 0;
-        loop {
+        let mut reader = self.log.follow(Arc::new(OfStore(self.features.clone()))).await?;
+        let mut held = Held::new();
+        let (mut events, mut ended) = (0, BTreeSet::new());
+        while ended.len() < usize::from(self.log.partitions()) {
             let batch = reader.next(Duration::ZERO).await?;
-            let at_end = batch.ends.len() == applied.len();
+            ended.extend(batch.ends.iter().map(|(partition, _)| *partition));
             events += batch.records.len() as u64;
-            self.apply(batch, &mut applied).await?;
-            if at_end {
-                return Ok(events);
+            if let Some((_, error)) = self.take(batch, &mut held).await?.into_iter().next() {
+                return Err(error.into());
             }
         }
+        Ok(events)
     }
 
-    async fn apply(&self, batch: Batch, applied: &mut [Option<u64>]) -> anyhow::Result<()> {
+    /// Applies a batch, keeps its dead letters, and only then lets it be seen: a crash in between repeats all of it. Answers the
+    /// partitions that did not take their part.
+    async fn take(&self, batch: Batch, held: &mut Held) -> anyhow::Result<Vec<(u16, ApplyError)>> {
         let mut unkept = self.step.lock().await;
-        let mut changes: BTreeMap<u16, Vec<Change>> = BTreeMap::new();
+        for partition in batch.taken {
+            held.remove(&partition);
+            self.features.release(partition).await;
+        }
+        held.extend(batch.given);
         // Nothing more is applied before they are kept: what waits here is one batch's at most.
         self.keep(&mut unkept).await?;
-        for record in batch.records {
+
+        let mut complete: BTreeMap<u16, Micros> = BTreeMap::new();
+        let mut changes: BTreeMap<u16, Vec<Change>> = BTreeMap::new();
+        for record in batch.records.into_iter().filter(|record| held.contains_key(&record.at.partition)) {
             let at = record.at;
+            // Append times never go back: all that came before this instant is read.
+            complete.insert(at.partition, Micros(record.appended.0.saturating_sub(1)));
             let (change, invalid) = fold(record, self.log.partitions());
             if let Some(invalid) = invalid {
                 unkept.extend(self.letter(at, invalid.0, &change.payload));
             }
             changes.entry(at.partition).or_default().push(change);
         }
+        complete.extend(batch.ends.into_iter().filter(|(partition, _)| held.contains_key(partition)));
+
+        let mut failed = Vec::new();
+        let (mut outcomes, mut identities) = (Vec::new(), Vec::new());
         for (partition, changes) in changes {
-            let after = &mut applied[usize::from(partition)];
+            let after = held.get(&partition).copied().flatten();
             let last = changes.last().map(|change| change.offset);
-            let identities: Vec<_> = changes.iter().filter_map(|change| Some(change.event.as_ref()?.identity())).collect();
-            let outcome = self.features.apply(partition, ChangeBatch { after: *after, changes }).await?;
-            *after = last;
-            self.in_flight.applied(identities.into_iter());
-            self.metrics.applied(&outcome);
-            for refused in outcome.refused {
-                unkept.extend(self.letter(Position { partition, offset: refused.offset }, refused.reason, &refused.payload));
+            let ids: Vec<_> = changes.iter().filter_map(|change| Some(change.event.as_ref()?.identity())).collect();
+            match self.features.apply(partition, ChangeBatch { after, changes }).await {
+                Ok(outcome) => {
+                    for refused in &outcome.refused {
+                        let at = Position { partition, offset: refused.offset };
+                        unkept.extend(self.letter(at, refused.reason.clone(), &refused.payload));
+                    }
+                    held.insert(partition, last);
+                    outcomes.push((partition, outcome));
+                    identities.extend(ids);
+                }
+                Err(error) => {
+                    complete.remove(&partition);
+                    failed.push((partition, error));
+                }
             }
         }
         self.keep(&mut unkept).await?;
-        for (partition, as_of) in batch.ends {
-            self.features.confirm(partition, as_of).await?;
+
+        let commit = async |(partition, complete_to)| (partition, self.features.commit(partition, Some(complete_to)).await);
+        let committed = join_all(complete.into_iter().map(commit)).await;
+        failed.extend(committed.into_iter().filter_map(|(partition, committed)| Some((partition, committed.err()?))));
+        self.in_flight.applied(identities.into_iter());
+        for (_, outcome) in outcomes.iter().filter(|(partition, _)| failed.iter().all(|(other, _)| other != partition)) {
+            self.metrics.applied(outcome);
         }
-        Ok(())
+        Ok(failed)
     }
 
     async fn keep(&self, unkept: &mut Vec<Letter>) -> anyhow::Result<()> {
@@ -140,7 +195,7 @@ impl Projector {
 pub async fn rebuild(log: &dyn EventLog, features: &dyn FeatureStore, until: &[Option<u64>]) -> anyhow::Result<u64> {
     let mut applied = vec![None; usize::from(log.partitions())];
     let mut reader = log.reader(&applied).await?;
-    let mut events = 0;
+    let (mut events, mut ended) = (0, BTreeSet::new());
     loop {
         let batch = reader.next(Duration::ZERO).await?;
         let mut changes: BTreeMap<u16, Vec<Change>> = BTreeMap::new();
@@ -155,9 +210,11 @@ pub async fn rebuild(log: &dyn EventLog, features: &dyn FeatureStore, until: &[O
             let after = &mut applied[usize::from(partition)];
             let last = changes.last().map(|change| change.offset);
             features.apply(partition, ChangeBatch { after: *after, changes }).await?;
+            features.commit(partition, None).await?;
             *after = last;
         }
-        if applied == until || batch.ends.len() == applied.len() {
+        ended.extend(batch.ends.into_iter().map(|(partition, _)| partition));
+        if applied == until || ended.len() == applied.len() {
             return Ok(events);
         }
     }

@@ -27,7 +27,7 @@ async fn apply(store: &dyn FeatureStore, events: &[Value]) {
         store.apply(partition, ChangeBatch { after, changes: vec![change] }).await.unwrap();
     }
     for partition in 0..PARTITIONS {
-        store.confirm(partition, APPENDED).await.unwrap();
+        store.commit(partition, Some(APPENDED)).await.unwrap();
     }
 }
 
@@ -102,7 +102,7 @@ async fn suite(store: Arc<dyn FeatureStore>) {
     let seen = |id: &str, now| store.has_seen(partition_of("A", PARTITIONS), Identity::of("/t", id), now);
     assert!(seen("c", APPENDED) && !seen("never", APPENDED));
     assert!(!seen("c", APPENDED.plus(Duration::from_secs(3601))), "past the window another copy counts again");
-    store.confirm(0, Micros(APPENDED.0 - 1)).await.unwrap();
+    store.commit(0, Some(Micros(APPENDED.0 - 1))).await.unwrap();
     assert_eq!(store.standings().await.unwrap()[0].as_of, Some(APPENDED), "freshness does not go back");
 }
 
@@ -179,7 +179,7 @@ async fn a_hundred_scheduled_prices_leave_the_one_in_force_alone() {
         })
         .collect();
     let applied = store.apply(0, ChangeBatch { after: None, changes }).await.unwrap();
-    store.confirm(0, APPENDED).await.unwrap();
+    store.commit(0, Some(APPENDED)).await.unwrap();
     assert_eq!(applied.refused.len(), 21, "the price in force and 99 to come");
     assert!(applied.refused[0].reason.contains("100 prices of this market are scheduled already"));
     let found = store.get_many(&[ask("A", "X", "DE")], &Scope::all(), APPENDED).await.unwrap();
