@@ -22,7 +22,7 @@ const QUANTITY_MAX: i64 = 1_000_000_000_000;
 const AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What identifies an event: `source` + `id`, as the first half of their SHA-256.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Identity([u8; 16]);
 
 impl Identity {

@@ -3,8 +3,10 @@
 //! It promises (the seam's contract, whatever the backend): a batch is applied with its last offset or not at all; an event
 //! whose `source` and `id` it has seen within the dedup bounds changes nothing; the state is a function of the log alone.
 
+mod checkpoints;
 mod embedded;
 mod index;
+mod redis;
 mod scope;
 mod snapshot;
 mod state;
@@ -20,6 +22,8 @@ use crate::clock::Micros;
 use crate::event::{Event, Identity};
 use crate::money::Currency;
 
+pub use self::redis::RedisStore;
+pub use checkpoints::{Checkpoints, ObjectCheckpoints};
 pub use embedded::EmbeddedStore;
 pub use scope::Scope;
 

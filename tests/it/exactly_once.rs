@@ -18,9 +18,9 @@ use tollgate::projector::fold;
 use crate::support::{self, adjusted, compensated, counted, full, price};
 
 const WIDE: Limits = Limits { dedup_window: Duration::from_secs(1 << 20), dedup_ids_max: 1 << 20, history_kept: 1000 };
-const START: i64 = 1_780_000_000_000_000;
+pub(crate) const START: i64 = 1_780_000_000_000_000;
 
-fn record(offset: u64, event: &Value) -> Record {
+pub(crate) fn record(offset: u64, event: &Value) -> Record {
     Record {
         at: Position { partition: 0, offset },
         appended: Micros(START + 1000 * i64::try_from(offset).unwrap()),
@@ -29,7 +29,7 @@ fn record(offset: u64, event: &Value) -> Record {
 }
 
 /// A few SKUs, so that events meet each other.
-fn generate(rng: &mut ChaCha8Rng, length: usize) -> Vec<Value> {
+pub(crate) fn generate(rng: &mut ChaCha8Rng, length: usize) -> Vec<Value> {
     let mut events: Vec<Value> = Vec::new();
     for n in 0..length {
         let id = format!("e{n}");

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tollgate::clock::{Clock, Micros};
 use tollgate::event::{EmbeddedLog, Identity, Position, Record, partition_of};
-use tollgate::feature::{ChangeBatch, EmbeddedStore, FeatureStore, Limits, Read, Scope, Wanted};
+use tollgate::feature::{ChangeBatch, EmbeddedStore, FeatureStore, Limits, Read, RedisStore, Scope, Wanted};
 use tollgate::projector::fold;
 
-use crate::support::{adjusted, compensated, counted, price, upserted};
+use crate::support::{adjusted, compensated, counted, price, redis, upserted};
 
 const PARTITIONS: u16 = 3;
 const LIMITS: Limits = Limits { dedup_window: Duration::from_secs(3600), dedup_ids_max: 1000, history_kept: 100 };
@@ -18,9 +18,12 @@ const APPENDED: Micros = Micros(1_780_000_000_000_000);
 
 /// Applies events, each where its subject belongs.
 async fn apply(store: &dyn FeatureStore, events: &[Value]) {
+    for partition in 0..PARTITIONS {
+        store.resume(partition).await.unwrap();
+    }
     for event in events {
         let partition = partition_of(event["subject"].as_str().unwrap(), PARTITIONS);
-        let after = store.standings().await.unwrap()[usize::from(partition)].applied;
+        let after = store.resume(partition).await.unwrap();
         let at = Position { partition, offset: after.map_or(0, |last| last + 1) };
         let (change, invalid) = fold(Record { at, appended: APPENDED, payload: Bytes::from(event.to_string()) }, PARTITIONS);
         assert_eq!(invalid, None);
@@ -110,6 +113,16 @@ async fn suite(store: Arc<dyn FeatureStore>) {
 async fn the_embedded_store_passes_the_suite() {
     let folder = tempfile::tempdir().unwrap();
     suite(Arc::new(EmbeddedStore::open(folder.path(), PARTITIONS, LIMITS).unwrap())).await;
+}
+
+#[tokio::test]
+async fn the_store_in_redis_passes_the_suite() {
+    suite(Arc::new(RedisStore::open(&redis::single(), &redis::prefix(), PARTITIONS, LIMITS, None).await.unwrap())).await;
+}
+
+#[tokio::test]
+async fn the_store_in_a_redis_cluster_passes_the_suite() {
+    suite(Arc::new(RedisStore::open(&redis::cluster(), &redis::prefix(), PARTITIONS, LIMITS, None).await.unwrap())).await;
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ mod limits;
 mod over_http;
 mod power_cut;
 mod rating;
+mod redis_store;
 mod refusals;
 mod restored;
 mod retail;

@@ -4,6 +4,7 @@ mod dump;
 mod register;
 mod seen;
 mod stock;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -63,6 +63,29 @@ impl<V> Register<V> {
         past
     }
 
+    /// What is, or will be, in force, each with the instant from which it is, ascending.
+    pub(super) fn begins(&self) -> impl Iterator<Item = (Option<Micros>, &Entry<V>)> {
+        self.timeline.iter().map(|&(start, place)| (start, &self.entries[place]))
+    }
+
+    /// One that only knows what is, or will be, in force.
+    pub(super) fn of_begins(begins: impl Iterator<Item = (Option<Micros>, Entry<V>)>) -> Self {
+        let (starts, entries): (Vec<_>, Vec<_>) = begins.unzip();
+        Self { entries, timeline: starts.into_iter().enumerate().map(|(place, start)| (start, place)).collect() }
+    }
+
+    /// All that is kept, in the order of the log.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry<V>> {
+        self.entries.iter()
+    }
+
+    /// From [`Self::entries`].
+    pub(super) fn of_entries(entries: Vec<Entry<V>>) -> Self {
+        let mut register = Self { entries, timeline: Vec::new() };
+        register.refold();
+        register
+    }
+
     /// What is, or will be, in force, ascending.
     pub(super) fn timeline(&self) -> impl Iterator<Item = &Entry<V>> {
         self.timeline.iter().map(|&(_, place)| &self.entries[place])

@@ -66,6 +66,14 @@ impl Stock {
         self.folded == 0 && self.kept.is_empty()
     }
 
+    /// One that only knows its level, and the version of the count in force.
+    pub(super) fn of_level(level: StockLevel, version: Option<i64>) -> Self {
+        let StockLevel { on_hand, reserved, updated_at } = level;
+        let count = version.map(|version| Rank { version: Some(version), time: updated_at, offset: 0 });
+        let now = Level { on_hand, reserved, updated_at, count };
+        Self { base: now.clone(), folded: 1, kept: VecDeque::new(), now }
+    }
+
     pub(in crate::feature) fn level(&self) -> StockLevel {
         StockLevel { on_hand: self.now.on_hand, reserved: self.now.reserved, updated_at: self.now.updated_at }
     }

@@ -11,6 +11,7 @@ pub(crate) mod oracle;
 mod plans;
 pub(crate) mod postgres;
 mod process;
+pub(crate) mod redis;
 pub(crate) mod schema;
 mod seed;
 mod usage;

@@ -1,0 +1,121 @@
+//! One call of the script that writes: all of it, or nothing where the partition stands elsewhere.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use anyhow::Context;
+use redis::{ErrorKind, Script, ServerErrorKind};
+
+use super::head::Head;
+use super::held::Listed;
+use super::keys::Keys;
+use super::link::Link;
+use crate::clock::Micros;
+use crate::feature::state::Product;
+
+const CODE: &str = include_str!("commit.lua");
+static HASH: LazyLock<String> = LazyLock::new(|| Script::new(CODE).get_hash().to_owned());
+
+/// What is written in one step.
+pub(super) struct Call<'a> {
+    keys: &'a Keys,
+    partition: u16,
+    set: Vec<(String, Vec<u8>)>,
+    delete: Vec<String>,
+    add: Vec<(String, Arc<str>)>,
+    remove: Vec<(String, Arc<str>)>,
+    bytes: usize,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(keys: &'a Keys, partition: u16) -> Self {
+        Self { keys, partition, set: Vec::new(), delete: Vec::new(), add: Vec::new(), remove: Vec::new(), bytes: 0 }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.set.len() + self.delete.len() + self.add.len() + self.remove.len()
+    }
+
+    fn set(&mut self, key: String, value: Vec<u8>) {
+        self.bytes += key.len() + value.len();
+        self.set.push((key, value));
+    }
+
+    /// A SKU as it is `now`, where Redis lists it as `before`. Of what is not in its view, what `changed` names; else all of it,
+    /// whatever Redis is thought to have.
+    pub(super) fn put(
+        &mut self,
+        sku: &Arc<str>,
+        now: Option<&Product>,
+        before: Option<&Listed>,
+        changed: Option<&BTreeSet<Arc<str>>>,
+    ) -> anyhow::Result<()> {
+        let (keys, partition) = (self.keys, self.partition);
+        let (there, here) = (before.cloned().unwrap_or_default(), now.map(Listed::of).unwrap_or_default());
+        match now {
+            Some(product) => {
+                self.set(keys.view(partition, sku), product.view()?);
+                for market in here.markets.iter().filter(|market| changed.is_none_or(|changed| changed.contains(*market))) {
+                    if let Some(past) = product.past(market)? {
+                        self.set(keys.past(partition, sku, market), past);
+                    }
+                }
+                if before.is_none() || changed.is_none() {
+                    self.add.push((keys.all(partition), sku.clone()));
+                }
+            }
+            None => {
+                self.delete.push(keys.view(partition, sku));
+                self.remove.push((keys.all(partition), sku.clone()));
+            }
+        }
+        let gone = there.markets.difference(&here.markets);
+        self.delete.extend(gone.map(|market| keys.past(partition, sku, market)));
+        let key = |(column, value): &(_, String)| (keys.column(partition, *column, value), sku.clone());
+        let listed_now = here.columns.iter().filter(|listed| changed.is_none() || !there.columns.contains(listed));
+        self.add.extend(listed_now.map(key));
+        self.remove.extend(there.columns.iter().filter(|listed| !here.columns.contains(listed)).map(key));
+        Ok(())
+    }
+
+    /// Writes it all where the partition stands at `expected`, which becomes `position`. Answers where it stands instead.
+    pub(super) async fn send(
+        &self,
+        link: &Link,
+        expected: &str,
+        position: &str,
+        as_of: Option<Micros>,
+    ) -> anyhow::Result<Result<(), Head>> {
+        let build = |command: &str, script: &str| {
+            let mut command = redis::cmd(command);
+            command.arg(script).arg(1 + self.len()).arg(self.keys.head(self.partition));
+            let (added, removed) = (self.add.iter().map(|(key, _)| key), self.remove.iter().map(|(key, _)| key));
+            for key in self.set.iter().map(|(key, _)| key).chain(&self.delete).chain(added).chain(removed) {
+                command.arg(key);
+            }
+            command.arg(expected).arg(position).arg(super::head::instant(as_of));
+            command.arg(self.set.len()).arg(self.delete.len()).arg(self.add.len()).arg(self.remove.len());
+            for (_, value) in &self.set {
+                command.arg(value);
+            }
+            for (_, sku) in self.add.iter().chain(&self.remove) {
+                command.arg(&**sku);
+            }
+            command
+        };
+        let answered: redis::RedisResult<(bool, Option<Vec<u8>>)> = link.raw(&build("EVALSHA", &HASH)).await;
+        let answered = match answered {
+            // A server that was started anew. The text goes to this partition's node, where SCRIPT LOAD would need all of them.
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => link.raw(&build("EVAL", CODE)).await,
+            answered => answered,
+        };
+        match answered.with_context(|| link.failed())? {
+            (true, _) => Ok(Ok(())),
+            (false, head) => Ok(Err(Head::of(head.as_deref())?)),
+        }
+    }
+}

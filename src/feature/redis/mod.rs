@@ -1,0 +1,319 @@
+//! The feature store in Redis, or a Redis Cluster: what many gateways read and one projector a partition writes.
+//!
+//! The fold stays here (`state::Partition`): the process that has a partition keeps all of it in memory, event ids included, and
+//! Redis gets what readers need as bytes, with the position, in one step a batch. What Redis holds of a partition always is the state
+//! at the position that its head names: a commit names the position that it builds on and changes nothing where that is another
+//! one, so neither a process that lost the partition nor a Redis that lost writes can make a mix. What Redis lost is written
+//! again from memory; what memory lost, from a checkpoint and the log.
+//!
+//! Redis must not evict keys (`maxmemory-policy noeviction`, its default), and be 7.0 or later.
+
+mod call;
+mod head;
+mod held;
+mod keys;
+mod layout;
+mod link;
+mod read;
+mod write;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use parking_lot::{Mutex, RwLock};
+use tokio::task::JoinHandle;
+
+use super::checkpoints::{self, Checkpoints};
+use super::state::Partition;
+use super::{Applied, ApplyError, ChangeBatch, FeatureStore, Found, Limits, Read, Scope, Standing};
+use crate::clock::Micros;
+use crate::event::Identity;
+use head::Head;
+use held::{Held, Pending};
+use keys::Keys;
+use layout::Layout;
+use link::Link;
+use write::Writer;
+
+/// Another generation is seen after this, at the latest.
+const LAYOUT_READ_EVERY: Duration = Duration::from_secs(1);
+/// A checkpoint is due after so many events, or a quarter of what it holds: writing one costs what is in it.
+const CHECKPOINT_EVERY_MIN: usize = 100_000;
+
+/// One partition of this process.
+#[derive(Default)]
+struct Slot {
+    /// Held by whoever applies, commits, takes or lets go; with the checkpoint that is being saved.
+    turn: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    /// None while it is another process's.
+    held: RwLock<Option<Held>>,
+}
+
+/// What requests share.
+struct Shared {
+    link: Link,
+    prefix: String,
+    partitions: u16,
+    keys: ArcSwap<Keys>,
+    /// When the layout was read; none where this store stays with its generation.
+    layout_read: Option<Mutex<Instant>>,
+}
+
+/// Features in Redis.
+pub struct RedisStore {
+    shared: Arc<Shared>,
+    limits: Limits,
+    checkpoints: Option<Arc<dyn Checkpoints>>,
+    slots: Vec<Arc<Slot>>,
+}
+
+impl RedisStore {
+    /// The store at `url` (`redis://…`, `rediss://…`, `redis+cluster://HOST:PORT,HOST:PORT…`, `rediss+cluster://…`) under `prefix`, for a log
+    /// of so many partitions. With `checkpoints`, a projector that starts reads the log's tail only, else all of it.
+    pub async fn open(
+        url: &str,
+        prefix: &str,
+        partitions: u16,
+        limits: Limits,
+        checkpoints: Option<Arc<dyn Checkpoints>>,
+    ) -> anyhow::Result<Self> {
+        ensure!(partitions > 0, "a feature store needs at least one partition");
+        keys::check_prefix(prefix)?;
+        let link = Link::open(url).await?;
+        let layout = Layout::new(0, partitions).agree(&link, prefix).await?;
+        let shared = Shared {
+            keys: ArcSwap::from_pointee(Keys::new(prefix, layout.generation, partitions)),
+            link,
+            prefix: prefix.to_owned(),
+            partitions,
+            layout_read: Some(Mutex::new(Instant::now())),
+        };
+        Ok(Self::of(shared, limits, checkpoints))
+    }
+
+    fn of(shared: Shared, limits: Limits, checkpoints: Option<Arc<dyn Checkpoints>>) -> Self {
+        let slots = (0..shared.partitions).map(|_| Arc::default()).collect();
+        Self { shared: Arc::new(shared), limits, checkpoints, slots }
+    }
+
+    /// An empty store beside this one, in the next generation of keys, for a replay: nobody reads it before [`Self::switch_to`]. What an
+    /// earlier replay left there is written over. It keeps no checkpoints.
+    pub async fn next_generation(&self) -> anyhow::Result<Self> {
+        let Shared { link, prefix, partitions, .. } = &*self.shared;
+        let keys = Keys::new(prefix, self.generation() + 1, *partitions);
+        for partition in 0..*partitions {
+            // Without a head a partition is written anew as a whole.
+            let _: i64 = link.query(redis::cmd("DEL").arg(keys.head(partition))).await?;
+        }
+        let keys = ArcSwap::from_pointee(keys);
+        let shared = Shared { link: link.clone(), prefix: prefix.clone(), partitions: *partitions, keys, layout_read: None };
+        Ok(Self::of(shared, self.limits, None))
+    }
+
+    /// Which generation of keys this store is in.
+    pub fn generation(&self) -> u32 {
+        self.shared.keys.load().generation
+    }
+
+    /// Everybody reads `generation` from now on, within a second; who holds partitions takes them up anew. The keys of the one before stay.
+    pub async fn switch_to(&self, generation: u32) -> anyhow::Result<()> {
+        let Shared { link, prefix, partitions, .. } = &*self.shared;
+        Layout::new(generation, *partitions).write(link, prefix).await?;
+        self.shared.use_generation(generation);
+        Ok(())
+    }
+
+    fn slot(&self, partition: u16) -> &Arc<Slot> {
+        &self.slots[usize::from(partition)]
+    }
+
+    /// A partition's state to go on from: of the newest checkpoint, else empty.
+    async fn load(&self, partition: u16) -> anyhow::Result<Partition> {
+        let Some(checkpoints) = &self.checkpoints else { return Ok(Partition::default()) };
+        let loaded = checkpoints.load(partition).await;
+        let bytes = loaded.with_context(|| format!("the checkpoint of partition {partition} cannot be read"))?;
+        bytes.map_or_else(|| Ok(Partition::default()), |bytes| checkpoints::decode(&bytes, self.shared.partitions))
+    }
+
+    /// Saves what is held, which is committed, where that is due. The caller has the partition's turn.
+    async fn checkpoint(&self, partition: u16, saving: &mut Option<JoinHandle<()>>, at_the_end: bool) {
+        let Some(checkpoints) = self.checkpoints.clone() else { return };
+        let is_due = |held: &Held| {
+            let size = held.state.seen.len() + held.state.products.len();
+            let due_after = if at_the_end { 1 } else { CHECKPOINT_EVERY_MIN.max(size / 4) };
+            held.is_committed() && held.since_checkpoint >= due_after
+        };
+        let slot = self.slot(partition).clone();
+        if !slot.held.read().as_ref().is_some_and(is_due) {
+            return;
+        }
+        if let Some(saving) = saving.take_if(|saving| at_the_end || saving.is_finished()) {
+            drop(saving.await);
+        } else if saving.is_some() {
+            return;
+        }
+        let partitions = self.shared.partitions;
+        let encoding = tokio::task::spawn_blocking(move || {
+            let mut held = slot.held.write();
+            let held = held.as_mut()?;
+            held.since_checkpoint = 0;
+            Some((held.state.applied?, checkpoints::encode(&held.state, partitions)))
+        });
+        let (applied, bytes) = match encoding.await {
+            Ok(Some((applied, Ok(bytes)))) => (applied, bytes),
+            Ok(None) => return,
+            Ok(Some((_, Err(error)))) => return failed(partition, &error),
+            Err(error) => return failed(partition, &error.into()),
+        };
+        let save = async move {
+            if let Err(error) = checkpoints.save(partition, applied, bytes).await {
+                failed(partition, &error);
+            }
+        };
+        if at_the_end {
+            save.await;
+        } else {
+            *saving = Some(tokio::spawn(save));
+        }
+    }
+}
+
+/// Nothing is lost: the log is read from the one before.
+fn failed(partition: u16, error: &anyhow::Error) {
+    tracing::error!(partition, error = format!("{error:#}"), "a checkpoint of the feature store could not be saved");
+}
+
+impl Shared {
+    fn use_generation(&self, generation: u32) {
+        if self.keys.load().generation != generation {
+            self.keys.store(Arc::new(Keys::new(&self.prefix, generation, self.partitions)));
+        }
+    }
+
+    /// The keys to read by. Now and then it is looked, on the side, whether they are still the ones.
+    fn current(self: &Arc<Self>) -> Arc<Keys> {
+        if let Some(read) = &self.layout_read {
+            let mut read = read.lock();
+            if read.elapsed() >= LAYOUT_READ_EVERY {
+                *read = Instant::now();
+                let shared = self.clone();
+                tokio::spawn(async move {
+                    match Layout::new(0, shared.partitions).read(&shared.link, &shared.prefix).await {
+                        Ok(Some(layout)) => shared.use_generation(layout.generation),
+                        // Redis lost it: whoever writes puts it there again.
+                        Ok(None) => {}
+                        Err(error) => {
+                            tracing::warn!(error = format!("{error:#}"), "the layout of the feature store cannot be read");
+                        }
+                    }
+                });
+            }
+        }
+        self.keys.load_full()
+    }
+}
+
+#[async_trait]
+impl FeatureStore for RedisStore {
+    async fn resume(&self, partition: u16) -> anyhow::Result<Option<u64>> {
+        let slot = self.slot(partition);
+        let _turn = slot.turn.lock().await;
+        let Shared { link, prefix, partitions, layout_read, .. } = &*self.shared;
+        if layout_read.is_some() {
+            let layout = Layout::new(self.generation(), *partitions).agree(link, prefix).await?;
+            self.shared.use_generation(layout.generation);
+        }
+        let keys = self.shared.keys.load_full();
+        let head = write::head(link, &keys, partition).await?;
+        let is_held = slot.held.read().as_ref().is_some_and(|held| held.generation == keys.generation);
+        if !is_held {
+            let held = Held::new(self.load(partition).await?, keys.generation);
+            *slot.held.write() = Some(held);
+        }
+        let mut held = slot.held.write();
+        Ok(held.as_mut().and_then(|held| {
+            held.reconsider(&head);
+            let applied = held.state.applied;
+            if applied.is_some() && matches!(held.pending, Pending::All) {
+                tracing::warn!(
+                    partition,
+                    ?head,
+                    applied,
+                    "the feature store in Redis does not have what it had: it gets it again"
+                );
+            }
+            applied
+        }))
+    }
+
+    async fn apply(&self, partition: u16, batch: ChangeBatch) -> Result<Applied, ApplyError> {
+        let slot = self.slot(partition);
+        let _turn = slot.turn.lock().await;
+        let generation = self.generation();
+        let mut held = slot.held.write();
+        let Some(held) = held.as_mut().filter(|held| held.generation == generation) else {
+            return Err(ApplyError::Moved { stands: None, expected: batch.after });
+        };
+        if held.state.applied != batch.after {
+            return Err(ApplyError::Moved { stands: held.state.applied, expected: batch.after });
+        }
+        let mut applied = Applied::default();
+        for change in &batch.changes {
+            held.apply(change, &self.limits, &mut applied);
+        }
+        Ok(applied)
+    }
+
+    async fn commit(&self, partition: u16, complete_to: Option<Micros>) -> Result<(), ApplyError> {
+        let slot = self.slot(partition);
+        let mut turn = slot.turn.lock().await;
+        let keys = self.shared.current();
+        if slot.held.read().as_ref().is_none_or(|held| held.generation != keys.generation) {
+            return Err(ApplyError::Moved { stands: None, expected: None });
+        }
+        Writer { link: &self.shared.link, keys: &keys, partition, slot }.commit(complete_to).await?;
+        self.checkpoint(partition, &mut turn, false).await;
+        Ok(())
+    }
+
+    async fn release(&self, partition: u16) {
+        let slot = self.slot(partition);
+        let mut turn = slot.turn.lock().await;
+        self.checkpoint(partition, &mut turn, true).await;
+        *slot.held.write() = None;
+    }
+
+    async fn standings(&self) -> anyhow::Result<Vec<Standing>> {
+        let Shared { link, partitions, .. } = &*self.shared;
+        let heads = read::heads(link, &self.shared.current(), *partitions).await?;
+        let standing = |(head, slot): (Head, &Arc<Slot>)| {
+            let as_of = if let Head::At { as_of, .. } = head { as_of } else { None };
+            let ids = slot.held.read().as_ref().map_or(0, |held| held.state.seen.len());
+            Standing { applied: head.applied(), as_of, ids }
+        };
+        Ok(heads.into_iter().zip(&self.slots).map(standing).collect())
+    }
+
+    async fn get_many(&self, reads: &[Read], scope: &Scope, now: Micros) -> anyhow::Result<Vec<Found>> {
+        read::get_many(&self.shared.link, &self.shared.current(), reads, scope, now).await
+    }
+
+    async fn scan(&self, after: Option<&str>, limit: usize, scope: &Scope) -> anyhow::Result<Vec<Arc<str>>> {
+        let Shared { link, partitions, .. } = &*self.shared;
+        read::scan(link, &self.shared.current(), *partitions, after, limit, scope).await
+    }
+
+    /// Of partitions of this process; elsewhere nothing is known of ids, and the projector's own look is the one that counts.
+    fn has_seen(&self, partition: u16, identity: Identity, now: Micros) -> bool {
+        let held = self.slot(partition).held.read();
+        held.as_ref().is_some_and(|held| held.state.seen.contains(identity, now, &self.limits))
+    }
+
+    async fn dump(&self) -> anyhow::Result<String> {
+        let Shared { link, partitions, .. } = &*self.shared;
+        read::dump(link, &self.shared.current(), *partitions).await
+    }
+}
