@@ -30,8 +30,18 @@ pub(super) struct Writer<'a> {
     pub(super) slot: &'a Slot,
 }
 
+/// Where a commit leads.
+struct Step {
+    /// The position to find,
+    expected: String,
+    /// and the one after it,
+    position: String,
+    /// complete up to this.
+    as_of: Option<Micros>,
+}
+
 /// What a commit comes to.
-enum Plan<'a> {
+enum Work<'a> {
     Nothing,
     Once(Call<'a>),
     /// After what Redis has of these was looked up.
@@ -46,34 +56,41 @@ enum Plan<'a> {
 impl<'a> Writer<'a> {
     /// Nobody else changes what is held meanwhile: the caller has the partition's turn.
     pub(super) async fn commit(&self, complete_to: Option<Micros>) -> Result<(), ApplyError> {
-        let Some((plan, expected, position, as_of)) = self.plan(complete_to)? else {
+        let Some((work, step)) = self.plan(complete_to)? else {
             return Err(ApplyError::Moved { stands: None, expected: None });
         };
-        match plan {
-            Plan::Nothing => return Ok(()),
-            Plan::Once(call) => self.send(&call, &expected, &position, as_of).await?,
-            Plan::Reread(skus) => {
-                let mut call = Call::new(self.keys, self.partition);
-                self.add(&mut call, &skus).await?;
-                self.send(&call, &expected, &position, as_of).await?;
+        match work {
+            Work::Nothing => return Ok(()),
+            Work::Once(call) => self.send(&call, &step).await?,
+            Work::Reread(skus) => {
+                let mut call = self.call();
+                for skus in skus.chunks(LOOKED_UP) {
+                    for (sku, before) in skus.iter().zip(self.before(skus).await?) {
+                        self.put(&mut call, sku, before.as_ref())?;
+                    }
+                }
+                self.send(&call, &step).await?;
             }
-            Plan::Pieces { skus, all } => self.write_anew(&skus, all, &expected, &position, as_of).await?,
+            Work::Pieces { skus, all } => self.write_anew(&skus, all, &step).await?,
         }
         if let Some(held) = &mut *self.slot.held.write() {
-            held.committed(as_of);
+            held.committed(step.as_of);
         }
         Ok(())
     }
 
-    fn plan(&self, complete_to: Option<Micros>) -> anyhow::Result<Option<(Plan<'a>, String, String, Option<Micros>)>> {
+    fn call(&self) -> Call<'a> {
+        Call::new(self.keys, self.partition)
+    }
+
+    fn plan(&self, complete_to: Option<Micros>) -> anyhow::Result<Option<(Work<'a>, Step)>> {
         let held = self.slot.held.read();
         let Some(held) = &*held else { return Ok(None) };
-        let as_of = held.as_of.max(complete_to);
-        let plan = match &held.pending {
-            Pending::Behind(_) => Plan::Nothing,
-            Pending::Some { changed, reread: true } => Plan::Reread(changed.keys().cloned().collect()),
+        let work = match &held.pending {
+            Pending::Behind(_) => Work::Nothing,
+            Pending::Some { changed, reread: true } => Work::Reread(changed.keys().cloned().collect()),
             Pending::Some { changed, reread: false } => {
-                let mut call = Call::new(self.keys, self.partition);
+                let mut call = self.call();
                 for (sku, changed) in changed {
                     let now = held.state.products.get(sku);
                     if now.is_some() || changed.before.is_some() {
@@ -81,18 +98,19 @@ impl<'a> Writer<'a> {
                     }
                 }
                 if call.bytes() > COMMIT_BYTES || call.len() > COMMIT_KEYS {
-                    Plan::Pieces { skus: changed.keys().cloned().collect(), all: false }
+                    Work::Pieces { skus: changed.keys().cloned().collect(), all: false }
                 } else {
-                    Plan::Once(call)
+                    Work::Once(call)
                 }
             }
-            Pending::All => Plan::Pieces { skus: held.state.products.keys().cloned().collect(), all: true },
+            Pending::All => Work::Pieces { skus: held.state.products.keys().cloned().collect(), all: true },
         };
-        Ok(Some((plan, held.expected.clone(), head::position(held.state.applied), as_of)))
+        let (expected, position) = (held.expected.clone(), head::position(held.state.applied));
+        Ok(Some((work, Step { expected, position, as_of: held.as_of.max(complete_to) })))
     }
 
-    async fn send(&self, call: &Call<'_>, expected: &str, position: &str, as_of: Option<Micros>) -> Result<(), ApplyError> {
-        let stands = match call.send(self.link, expected, position, as_of).await? {
+    async fn send(&self, call: &Call<'_>, step: &Step) -> Result<(), ApplyError> {
+        let stands = match call.send(self.link, &step.expected, &step.position, step.as_of).await? {
             Ok(()) => return Ok(()),
             Err(head) => head.applied(),
         };
@@ -101,42 +119,44 @@ impl<'a> Writer<'a> {
     }
 
     /// Readers are told nothing of the partition until all of it is there.
-    async fn write_anew(
-        &self,
-        skus: &[Arc<str>],
-        all: bool,
-        expected: &str,
-        position: &str,
-        as_of: Option<Micros>,
-    ) -> Result<(), ApplyError> {
+    async fn write_anew(&self, skus: &[Arc<str>], all: bool, step: &Step) -> Result<(), ApplyError> {
         let partition = self.partition;
         tracing::info!(partition, products = skus.len(), all, "a partition of the feature store is written anew");
         let mark = head::new_mark();
-        self.send(&Call::new(self.keys, partition), expected, &mark, None).await?;
+        let to_mark = |expected: &str| Step { expected: expected.to_owned(), position: mark.clone(), as_of: None };
+        self.send(&self.call(), &to_mark(&step.expected)).await?;
+        let marked = to_mark(&mark);
         for skus in skus.chunks(LOOKED_UP) {
-            self.write_piece(skus, &mark).await?;
+            self.write_piece(skus, &marked).await?;
         }
+        if all {
+            self.remove_others(&marked).await?;
+        }
+        self.send(&self.call(), &Step { expected: mark, position: step.position.clone(), as_of: step.as_of }).await
+    }
+
+    /// Removes what Redis has, and the memory has not.
+    async fn remove_others(&self, marked: &Step) -> Result<(), ApplyError> {
         let mut after: Option<Arc<str>> = None;
-        while all {
-            let there = read::listed(self.link, &self.keys.all(partition), after.as_deref(), LOOKED_UP).await?;
-            let Some(last) = there.last() else { break };
+        loop {
+            let there = read::listed(self.link, &self.keys.all(self.partition), after.as_deref(), LOOKED_UP).await?;
+            let Some(last) = there.last() else { return Ok(()) };
             after = Some(last.clone());
             let is_gone = |sku: &Arc<str>| {
                 let held = self.slot.held.read();
                 held.as_ref().is_some_and(|held| !held.state.products.contains_key(sku))
             };
             let gone: Vec<_> = there.into_iter().filter(is_gone).collect();
-            self.write_piece(&gone, &mark).await?;
+            self.write_piece(&gone, marked).await?;
         }
-        self.send(&Call::new(self.keys, partition), &mark, position, as_of).await
     }
 
-    async fn write_piece(&self, skus: &[Arc<str>], mark: &str) -> Result<(), ApplyError> {
+    async fn write_piece(&self, skus: &[Arc<str>], marked: &Step) -> Result<(), ApplyError> {
         let mut left = skus;
         let before = self.before(skus).await?;
         let mut before = before.iter();
         while !left.is_empty() {
-            let mut call = Call::new(self.keys, self.partition);
+            let mut call = self.call();
             while let Some((sku, rest)) = left.split_first()
                 && call.bytes() < CHUNK_BYTES
                 && call.len() < CHUNK_KEYS
@@ -144,16 +164,7 @@ impl<'a> Writer<'a> {
                 self.put(&mut call, sku, before.next().and_then(Option::as_ref))?;
                 left = rest;
             }
-            self.send(&call, mark, mark, None).await?;
-        }
-        Ok(())
-    }
-
-    async fn add(&self, call: &mut Call<'_>, skus: &[Arc<str>]) -> anyhow::Result<()> {
-        for skus in skus.chunks(LOOKED_UP) {
-            for (sku, before) in skus.iter().zip(self.before(skus).await?) {
-                self.put(call, sku, before.as_ref())?;
-            }
+            self.send(&call, marked).await?;
         }
         Ok(())
     }
