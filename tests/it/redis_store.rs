@@ -1,6 +1,8 @@
 //! The feature store in Redis where it is not alone: other processes write, Redis loses what it had, servers die. Whatever happens, it
 //! ends as the embedded store that saw the same events once.
 
+mod checkpoint;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
