@@ -60,3 +60,28 @@ async fn a_large_partition_is_written_anew_in_pieces() {
         assert_eq!(listed.len(), 150);
     }
 }
+
+#[tokio::test]
+async fn a_commit_over_what_redis_lost_is_refused_until_it_is_whole_again() {
+    let (url, prefix) = (redis::single(), redis::prefix());
+    let log = [counted("c", "A", "X", 5), upserted("u", "B", "Alba"), counted("c2", "C", "X", 6), adjusted("a", "C", "X", 1)];
+    let store = open(&url, &prefix).await;
+    follow(&store, &log, 1, 1).await;
+    let mut behind = connection().await;
+    let older = backup(&mut behind, &prefix).await;
+    store.apply(0, batch(&log, 1, 2)).await.unwrap();
+    store.commit(0, complete_to(2)).await.unwrap();
+    // An older state, then none: each is noticed by the next commit, without anybody asking.
+    wipe(&mut behind, &prefix).await;
+    restore(&mut behind, &older).await;
+    store.apply(0, batch(&log, 2, 3)).await.unwrap();
+    let refused = store.commit(0, complete_to(3)).await;
+    assert!(matches!(refused, Err(ApplyError::Moved { stands: Some(0), expected: Some(1) })), "{refused:?}");
+    follow(&store, &log, 3, 1).await;
+    assert_same(&store, &log, 3, WIDE, "after an older state came back").await;
+    wipe(&mut behind, &prefix).await;
+    let refused = store.commit(0, complete_to(3)).await;
+    assert!(matches!(refused, Err(ApplyError::Moved { stands: None, expected: Some(2) })), "{refused:?}");
+    follow(&store, &log, 4, 1).await;
+    assert_same(&store, &log, 4, WIDE, "after all was lost").await;
+}
