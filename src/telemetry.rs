@@ -96,6 +96,11 @@ pub struct EventOutcome {
     pub outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabel {
+    error: String,
+}
+
 /// A product.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ProductLabel {
@@ -147,6 +152,9 @@ pub struct Metrics {
     pub archive_backlog_segments: Gauge,
     backlog_records: Gauge,
     taken: Family<EventOutcome, Counter>,
+    sent: Counter,
+    send_seconds: Histogram,
+    not_sent: Family<ErrorLabel, Counter>,
     applied: Family<EventOutcome, Counter>,
     /// Events that the projector sent to the dead-letter log.
     pub dead_letters: Counter,
@@ -177,6 +185,9 @@ impl Default for Metrics {
             archive_backlog_segments: Gauge::default(),
             backlog_records: Gauge::default(),
             taken: Family::default(),
+            sent: Counter::default(),
+            send_seconds: steps(),
+            not_sent: Family::default(),
             applied: Family::default(),
             dead_letters: Counter::default(),
             projector_failures: Counter::default(),
@@ -232,6 +243,14 @@ impl Metrics {
             self.archive_backlog_segments.clone(),
         );
         r.register("events", "Events at the ingest endpoint, by outcome", self.taken.clone());
+        r.register("events_sent", "Events that Kafka acknowledged", self.sent.clone());
+        r.register_with_unit(
+            "events_send",
+            "Time until Kafka acknowledged a request's events",
+            Unit::Seconds,
+            self.send_seconds.clone(),
+        );
+        r.register("events_send_errors", "Events that Kafka did not acknowledge, by error", self.not_sent.clone());
         r.register("projector_events", "Events at the projector, by outcome", self.applied.clone());
         r.register("projector_dead_letters", "Events that the projector sent to the dead-letter log", self.dead_letters.clone());
         r.register("projector_failures", "Failures after which the projector began again", self.projector_failures.clone());
@@ -269,6 +288,17 @@ impl Metrics {
         count("rejected", report.rejected.len() as u64);
     }
 
+    /// Counts events that Kafka acknowledged, and how long a request's took.
+    pub fn events_sent(&self, events: u64, took: std::time::Duration) {
+        self.sent.inc_by(events);
+        self.send_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts an event that Kafka did not acknowledge.
+    pub fn event_not_sent(&self, error: String) {
+        self.not_sent.get_or_create(&ErrorLabel { error }).inc();
+    }
+
     /// Counts what the projector did.
     pub fn applied(&self, applied: &Applied) {
         let count = |outcome, n| self.applied.get_or_create(&EventOutcome { outcome }).inc_by(n);
@@ -277,16 +307,20 @@ impl Metrics {
         count("refused", applied.refused.len() as u64);
     }
 
-    /// The Prometheus text, with what is measured at the moment of asking.
-    pub fn render(&self, standings: &[Standing], directory_age: std::time::Duration, backlog: u64, now: Micros) -> String {
+    /// What a gateway measures at the moment of asking.
+    pub fn measure_gateway(&self, directory_age: std::time::Duration, backlog: u64) {
+        self.directory_age_seconds.set(directory_age.as_secs_f64());
+        self.backlog_records.set(i64::try_from(backlog).unwrap_or(i64::MAX));
+    }
+
+    /// The Prometheus text, with how each partition stands at the moment of asking.
+    pub fn render(&self, standings: &[Standing], now: Micros) -> String {
         for (partition, standing) in standings.iter().enumerate() {
             let label = PartitionLabel { partition: u16::try_from(partition).unwrap_or(u16::MAX) };
             let lag = standing.as_of.map_or(f64::INFINITY, |as_of| now.since(as_of).as_secs_f64());
             self.lag_seconds.get_or_create(&label).set(lag);
             self.dedup_ids.get_or_create(&label).set(i64::try_from(standing.ids).unwrap_or(i64::MAX));
         }
-        self.directory_age_seconds.set(directory_age.as_secs_f64());
-        self.backlog_records.set(i64::try_from(backlog).unwrap_or(i64::MAX));
         let mut text = String::new();
         if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
             text.push_str("# encoding failed\n");

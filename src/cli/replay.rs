@@ -23,14 +23,19 @@ impl Replay {
         }
         let events = replayed.events;
         match (self.verify, replayed.identical) {
-            (true, true) => output::line(&format!("Rebuilt from {events} events: the same as the live store, byte for byte.")),
-            (true, false) => {
+            (true, Some(true)) => {
+                output::line(&format!("Rebuilt from {events} events: the same as the live store, byte for byte."))
+            }
+            (true, _) => {
                 anyhow::bail!(
                     "the store rebuilt from {events} events differs from the live one: tollgate replay puts the rebuilt one in its place"
                 )
             }
-            (false, true) => output::line(&format!("Rebuilt from {events} events; nothing differed.")),
-            (false, false) => output::line(&format!("Rebuilt from {events} events; the live store differed and was replaced.")),
+            (false, Some(true)) => output::line(&format!("Rebuilt from {events} events; nothing differed.")),
+            (false, Some(false)) => {
+                output::line(&format!("Rebuilt from {events} events; the live store differed and was replaced."))
+            }
+            (false, None) => output::line(&format!("Rebuilt from {events} events, and put in the place of the live store.")),
         }
     }
 }

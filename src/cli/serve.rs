@@ -8,7 +8,7 @@ use crate::serve;
 
 #[derive(Args)]
 pub(super) struct Serve {
-    /// What this process does. The embedded parts need all of it in one.
+    /// What this process does: answer partners, apply events, or both. Apart they need Kafka and Redis.
     #[arg(long, value_enum, default_value_t = Role::All)]
     role: Role,
 }
@@ -22,13 +22,24 @@ enum Role {
 
 impl Serve {
     pub(super) async fn run(self, context: Context) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            self.role == Role::All,
-            "with the embedded event log and feature store one process does everything: leave out --role"
-        );
         let mut stop = Stop::new()?;
+        if self.role != Role::All {
+            anyhow::ensure!(
+                context.settings.features.is_shared(),
+                "--role needs an event log and a feature store that processes share: set events.url to kafka://… and features.url to \
+                 redis://…, or leave out --role"
+            );
+        }
+        if self.role == Role::Projector {
+            let running = tokio::select! {
+                running = serve::projector::start(context.settings) => running?,
+                () = stop.asked() => anyhow::bail!("asked to stop before it had started"),
+            };
+            stop.asked().await;
+            return stop.unless_asked_again(running.stop()).await;
+        }
         let running = tokio::select! {
-            running = serve::start(context.settings) => running?,
+            running = serve::start_gateway(context.settings, self.role == Role::All) => running?,
             // A start may wait for the ledger.
             () = stop.asked() => anyhow::bail!("asked to stop before it had started"),
         };

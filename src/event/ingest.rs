@@ -74,6 +74,18 @@ impl InFlight {
             waiting.remove(&id);
         }
     }
+
+    fn appended(&self, ids: &[Identity], is_there: bool) {
+        let mut waiting = self.0.lock();
+        for id in ids {
+            if !is_there {
+                waiting.remove(id);
+            } else if let Some(durable) = waiting.get_mut(id) {
+                // The projector may have been faster: then there is nothing left to mark.
+                *durable = true;
+            }
+        }
+    }
 }
 
 /// Takes events in.
@@ -84,8 +96,8 @@ pub struct Ingest {
     pub features: Arc<dyn FeatureStore>,
     /// Where rejects go.
     pub dead_letters: Arc<DeadLetters>,
-    /// Shared with the projector.
-    pub in_flight: Arc<InFlight>,
+    /// Shared with the projector of this process, where it applies all that is appended here.
+    pub in_flight: Option<Arc<InFlight>>,
     /// Append time.
     pub clock: Clock,
     /// `events.event_bytes_max`.
@@ -139,7 +151,7 @@ impl Ingest {
                         report.duplicates += 1;
                     } else {
                         fresh.push(identity);
-                        records.push(NewRecord { partition, payload });
+                        records.push(NewRecord { partition, subject: event.subject, payload });
                     }
                 }
             }
@@ -147,23 +159,14 @@ impl Ingest {
         report.accepted = records.len() as u64;
         if !records.is_empty() {
             let appended = self.log.append(records).await;
-            let mut waiting = self.in_flight.0.lock();
-            match appended {
-                Ok(_) => fresh.iter().for_each(|id| {
-                    // The projector may have been faster: then there is nothing left to mark.
-                    if let Some(durable) = waiting.get_mut(id) {
-                        *durable = true;
-                    }
-                }),
-                Err(error) => {
-                    for id in &fresh {
-                        waiting.remove(id);
-                    }
-                    tracing::error!(%error, "events refused");
-                    return Err(Refusal::unavailable(
-                        "The event log takes no events for now; nothing of this request was kept. Send it again.",
-                    ));
-                }
+            if let Some(in_flight) = &self.in_flight {
+                in_flight.appended(&fresh, appended.is_ok());
+            }
+            if let Err(error) = appended {
+                tracing::error!(%error, "events refused");
+                return Err(Refusal::unavailable(
+                    "The event log takes no events for now. Send the request again; what was accepted counts once.",
+                ));
             }
         }
         self.dead_letters.append(letters).await.map_err(|error| {
@@ -192,12 +195,12 @@ impl Ingest {
 
     /// Whether the log has the event, unapplied yet; if nobody is bringing it, we are.
     fn claim(&self, identity: Identity) -> bool {
-        *self.in_flight.0.lock().entry(identity).or_insert(false)
+        self.in_flight.as_ref().is_some_and(|waiting| *waiting.0.lock().entry(identity).or_insert(false))
     }
 
     fn forget_if(&self, known: bool, identity: Identity) -> bool {
-        if known {
-            self.in_flight.0.lock().remove(&identity);
+        if known && let Some(waiting) = &self.in_flight {
+            waiting.0.lock().remove(&identity);
         }
         known
     }

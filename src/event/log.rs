@@ -13,6 +13,8 @@ use crate::clock::Micros;
 pub struct NewRecord {
     /// See [`super::partition_of`].
     pub partition: u16,
+    /// Whom it is about: the key, where the log has one.
+    pub subject: String,
     /// The event as its producer wrote it.
     pub payload: Bytes,
 }
@@ -89,4 +91,7 @@ pub trait EventReader: Send {
 
     /// Reads `partition` behind `after` from now on: somebody else applied what lies between, or it was lost.
     async fn go_to(&mut self, partition: u16, after: Option<u64>) -> anyhow::Result<()>;
+
+    /// Hands the partitions over, so that others need not wait until this reader is missed.
+    async fn close(self: Box<Self>) {}
 }

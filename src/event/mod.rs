@@ -3,6 +3,7 @@
 mod decode;
 mod embedded;
 mod ingest;
+mod kafka;
 mod log;
 mod partitioner;
 
@@ -14,5 +15,6 @@ pub use decode::{Body, Dimensions, Event, Identity, Invalid, decode};
 pub use embedded::EmbeddedLog;
 pub(crate) use ingest::OUTSIDE;
 pub use ingest::{Content, InFlight, Ingest, Line, Rejected, Report};
+pub use kafka::{KafkaLog, KafkaOptions};
 pub use log::{Batch, EventLog, EventReader, LogError, NewRecord, Position, Positions, Record};
 pub use partitioner::partition_of;

@@ -23,11 +23,12 @@ const KEPT: usize = 2;
 /// Where the states of partitions are kept.
 #[async_trait]
 pub trait Checkpoints: Send + Sync {
-    /// Keeps the state of `partition` at the offset `applied`; durable when this returns.
-    async fn save(&self, partition: u16, applied: u64, state: Bytes) -> anyhow::Result<()>;
+    /// Keeps the state of `partition` at the offset `applied`; durable when this returns. Each generation has its own: a replay must not go
+    /// on from what it replaced.
+    async fn save(&self, generation: u32, partition: u16, applied: u64, state: Bytes) -> anyhow::Result<()>;
 
     /// The newest state of `partition` that is whole; none where there is none.
-    async fn load(&self, partition: u16) -> anyhow::Result<Option<Bytes>>;
+    async fn load(&self, generation: u32, partition: u16) -> anyhow::Result<Option<Bytes>>;
 }
 
 pub(super) fn encode(state: &Partition, partitions: u16) -> anyhow::Result<Bytes> {
@@ -45,7 +46,7 @@ pub(super) fn decode(bytes: &[u8], partitions: u16) -> anyhow::Result<Partition>
     Ok(state)
 }
 
-/// In a folder, or in an object store: `PREFIX/{partition:05}/{applied:020}.ckp`.
+/// In a folder, or in an object store: `PREFIX/g{generation}/{partition:05}/{applied:020}.ckp`.
 pub struct ObjectCheckpoints {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
@@ -65,13 +66,13 @@ impl ObjectCheckpoints {
         Ok(Self { store: Arc::new(store), prefix: Path::default() })
     }
 
-    fn of_partition(&self, partition: u16) -> Path {
-        self.prefix.clone().join(format!("{partition:05}"))
+    fn of_partition(&self, generation: u32, partition: u16) -> Path {
+        self.prefix.clone().join(format!("g{generation}")).join(format!("{partition:05}"))
     }
 
     /// Newest first.
-    async fn list(&self, partition: u16) -> anyhow::Result<Vec<Path>> {
-        let found: Vec<_> = self.store.list(Some(&self.of_partition(partition))).try_collect().await?;
+    async fn list(&self, generation: u32, partition: u16) -> anyhow::Result<Vec<Path>> {
+        let found: Vec<_> = self.store.list(Some(&self.of_partition(generation, partition))).try_collect().await?;
         let mut names: Vec<Path> = found.into_iter().map(|object| object.location).collect();
         names.retain(|name| name.filename().is_some_and(|name| name.ends_with(".ckp")));
         names.sort_unstable_by(|a, b| b.cmp(a));
@@ -91,21 +92,21 @@ fn whole(bytes: &Bytes) -> Option<Bytes> {
 
 #[async_trait]
 impl Checkpoints for ObjectCheckpoints {
-    async fn save(&self, partition: u16, applied: u64, state: Bytes) -> anyhow::Result<()> {
-        let name = self.of_partition(partition).join(format!("{applied:020}.ckp"));
+    async fn save(&self, generation: u32, partition: u16, applied: u64, state: Bytes) -> anyhow::Result<()> {
+        let name = self.of_partition(generation, partition).join(format!("{applied:020}.ckp"));
         let mut bytes = Vec::with_capacity(MAGIC.len() + 4 + state.len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&crc32c::crc32c(&state).to_le_bytes());
         bytes.extend_from_slice(&state);
         self.store.put(&name, bytes.into()).await.with_context(|| format!("the checkpoint {name} cannot be written"))?;
-        for old in self.list(partition).await?.into_iter().skip(KEPT) {
+        for old in self.list(generation, partition).await?.into_iter().skip(KEPT) {
             self.store.delete(&old).await.with_context(|| format!("the checkpoint {old} cannot be removed"))?;
         }
         Ok(())
     }
 
-    async fn load(&self, partition: u16) -> anyhow::Result<Option<Bytes>> {
-        for name in self.list(partition).await? {
+    async fn load(&self, generation: u32, partition: u16) -> anyhow::Result<Option<Bytes>> {
+        for name in self.list(generation, partition).await? {
             if let Some(state) = whole(&self.read(&name).await?) {
                 return Ok(Some(state));
             }
@@ -123,22 +124,23 @@ mod tests {
     async fn two_are_kept_and_a_damaged_one_gives_way_to_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = ObjectCheckpoints::folder(folder.path()).unwrap();
-        assert_eq!(checkpoints.load(7).await.unwrap(), None);
+        assert_eq!(checkpoints.load(0, 7).await.unwrap(), None);
         for applied in [9, 10, 200] {
-            checkpoints.save(7, applied, applied.to_string().into()).await.unwrap();
+            checkpoints.save(0, 7, applied, applied.to_string().into()).await.unwrap();
         }
-        assert_eq!(checkpoints.list(7).await.unwrap().len(), 2);
-        assert_eq!(checkpoints.load(7).await.unwrap().unwrap(), "200");
-        assert_eq!(checkpoints.load(8).await.unwrap(), None);
+        assert_eq!(checkpoints.list(0, 7).await.unwrap().len(), 2);
+        assert_eq!(checkpoints.load(0, 7).await.unwrap().unwrap(), "200");
+        assert_eq!(checkpoints.load(0, 8).await.unwrap(), None);
+        assert_eq!(checkpoints.load(1, 7).await.unwrap(), None);
         let damage = |applied: u64| {
-            let path = folder.path().join(format!("00007/{applied:020}.ckp"));
+            let path = folder.path().join(format!("g0/00007/{applied:020}.ckp"));
             let mut bytes = std::fs::read(&path).unwrap();
             *bytes.last_mut().unwrap() ^= 1;
             std::fs::write(path, bytes).unwrap();
         };
         damage(200);
-        assert_eq!(checkpoints.load(7).await.unwrap().unwrap(), "10");
+        assert_eq!(checkpoints.load(0, 7).await.unwrap().unwrap(), "10");
         damage(10);
-        assert_eq!(checkpoints.load(7).await.unwrap(), None);
+        assert_eq!(checkpoints.load(0, 7).await.unwrap(), None);
     }
 }

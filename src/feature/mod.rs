@@ -193,7 +193,7 @@ pub struct Found {
 }
 
 /// How one partition stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// The last offset applied.
     pub applied: Option<u64>,

@@ -12,6 +12,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
+use crate::engine::Engine;
 use crate::event::deadletter::Letter;
 use crate::event::ndjson::Lines;
 
@@ -43,8 +44,27 @@ pub struct Backlog {
     pub records: u64,
 }
 
-/// Routes of the socket.
+/// Routes of a gateway's socket.
 pub fn router(app: Arc<App>) -> Router {
+    let engine = engine(app.engine.clone(), app.settings.events.event_bytes_max);
+    Router::new()
+        .route("/ship", post(ship))
+        .route("/journal/close", post(close_journal))
+        .route("/replica", get(replica))
+        .route("/refresh", post(refresh))
+        .with_state(app)
+        .merge(engine)
+}
+
+/// What any process with an engine does for commands.
+#[derive(Clone)]
+struct Served {
+    engine: Arc<Engine>,
+    event_bytes_max: usize,
+}
+
+/// Routes of a projector's socket.
+pub fn engine(engine: Arc<Engine>, event_bytes_max: usize) -> Router {
     Router::new()
         .route("/ingest", post(ingest))
         .route("/deadletters", get(dead_letters).post(keep_letters))
@@ -52,12 +72,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/settle", post(settle))
         .route("/features/dump", get(dump))
         .route("/replay", post(replay))
-        .route("/ship", post(ship))
-        .route("/journal/close", post(close_journal))
-        .route("/replica", get(replica))
-        .route("/refresh", post(refresh))
         .layer(axum::extract::DefaultBodyLimit::disable())
-        .with_state(app)
+        .with_state(Served { engine, event_bytes_max })
 }
 
 /// A failure's sentence, for the command to print.
@@ -75,40 +91,40 @@ impl IntoResponse for Failed {
     }
 }
 
-async fn ingest(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, Failed> {
+async fn ingest(State(served): State<Served>, headers: HeaderMap, body: Bytes) -> Result<Response, Failed> {
     let before: u64 = headers.get(LINES_BEFORE).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
-    let mut lines = Lines::new(&body[..], app.settings.events.event_bytes_max);
+    let mut lines = Lines::new(&body[..], served.event_bytes_max);
     let mut taken = Vec::new();
     while let Some((mut line, _)) = lines.next_line()? {
         line.number += before;
         taken.push(line);
     }
-    Ok(Json(app.engine.take(taken).await?).into_response())
+    Ok(Json(served.engine.take(taken).await?).into_response())
 }
 
-async fn keep_letters(State(app): State<Arc<App>>, Json(letters): Json<Vec<Letter>>) -> Result<(), Failed> {
-    Ok(app.engine.keep_letters(letters).await?)
+async fn keep_letters(State(served): State<Served>, Json(letters): Json<Vec<Letter>>) -> Result<(), Failed> {
+    Ok(served.engine.keep_letters(letters).await?)
 }
 
-async fn dead_letters(State(app): State<Arc<App>>) -> Result<Response, Failed> {
-    Ok(Json(app.engine.dead_letters().await?).into_response())
+async fn dead_letters(State(served): State<Served>) -> Result<Response, Failed> {
+    Ok(Json(served.engine.dead_letters().await?).into_response())
 }
 
-async fn retry(State(app): State<Arc<App>>, Json(ids): Json<Vec<u64>>) -> Result<Response, Failed> {
-    Ok(Json(app.engine.retry(&ids).await?).into_response())
+async fn retry(State(served): State<Served>, Json(ids): Json<Vec<u64>>) -> Result<Response, Failed> {
+    Ok(Json(served.engine.retry(&ids).await?).into_response())
 }
 
-async fn settle(State(app): State<Arc<App>>) -> Result<(), Failed> {
-    Ok(app.engine.settle().await?)
+async fn settle(State(served): State<Served>) -> Result<(), Failed> {
+    Ok(served.engine.settle().await?)
 }
 
-async fn dump(State(app): State<Arc<App>>) -> Result<Body, Failed> {
-    app.engine.settle().await?;
-    Ok(Body::from(app.engine.dump().await?))
+async fn dump(State(served): State<Served>) -> Result<Body, Failed> {
+    served.engine.settle().await?;
+    Ok(Body::from(served.engine.dump().await?))
 }
 
-async fn replay(State(app): State<Arc<App>>, Query(asked): Query<Replay>) -> Result<Response, Failed> {
-    Ok(Json(app.engine.replay(asked.verify).await?).into_response())
+async fn replay(State(served): State<Served>, Query(asked): Query<Replay>) -> Result<Response, Failed> {
+    Ok(Json(served.engine.replay(asked.verify).await?).into_response())
 }
 
 async fn ship(State(app): State<Arc<App>>) -> Result<Response, Failed> {

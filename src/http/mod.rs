@@ -28,6 +28,8 @@ use crate::error::Refusal;
 use crate::gate::answer;
 use crate::ids::RequestId;
 
+pub use health::Projecting;
+
 /// The peer of a connection, put into each of its requests by [`server`].
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
@@ -56,9 +58,18 @@ pub fn operator(app: Arc<App>) -> Router {
     wrapped(routes, app)
 }
 
-fn wrapped(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+/// What operators reach of a projector.
+pub fn projector(projecting: Projecting) -> Router {
+    let routes = Router::new()
+        .route("/metrics", get(health::projector_metrics))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::projector_ready));
+    wrapped(routes, projecting)
+}
+
+fn wrapped<S: Clone + Send + Sync + 'static>(routes: Router<S>, state: S) -> Router {
     routes
-        .with_state(app)
+        .with_state(state)
         // Nothing from outside should panic; if something does, its client gets words, and the others go on.
         .layer(CatchPanicLayer::custom(panicked))
         // Outermost: every answer carries them, refusals too.

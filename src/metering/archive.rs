@@ -85,6 +85,11 @@ impl Archive {
         self.shared
     }
 
+    /// A place beside the journals, for what is kept with them.
+    pub fn beside(&self, name: &str) -> (Arc<dyn ObjectStore>, Path) {
+        (self.store.clone(), self.prefix.clone().join(name))
+    }
+
     fn name(&self, replica: &ReplicaId, segment: u64) -> Path {
         self.prefix.clone().join("journal").join(replica.as_str()).join(format!("{segment:016}.seg"))
     }

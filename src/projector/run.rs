@@ -29,8 +29,8 @@ pub struct Projector {
     pub features: Arc<dyn FeatureStore>,
     /// Where what cannot be applied goes.
     pub dead_letters: Arc<DeadLetters>,
-    /// Shared with ingest.
-    pub in_flight: Arc<InFlight>,
+    /// Shared with the ingest of this process, where there is one that waits for it.
+    pub in_flight: Option<Arc<InFlight>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Held while a batch and its dead letters are under way: a snapshot that takes it never lies between the two.
@@ -89,6 +89,10 @@ impl Projector {
                 held.insert(partition, stands);
             }
         }
+        for partition in held.into_keys() {
+            self.features.release(partition).await;
+        }
+        reader.close().await;
         Ok(())
     }
 
@@ -161,7 +165,9 @@ impl Projector {
         let commit = async |(partition, complete_to)| (partition, self.features.commit(partition, Some(complete_to)).await);
         let committed = join_all(complete.into_iter().map(commit)).await;
         failed.extend(committed.into_iter().filter_map(|(partition, committed)| Some((partition, committed.err()?))));
-        self.in_flight.applied(identities.into_iter());
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.applied(identities.into_iter());
+        }
         for (_, outcome) in outcomes.iter().filter(|(partition, _)| failed.iter().all(|(other, _)| other != partition)) {
             self.metrics.applied(outcome);
         }
@@ -190,10 +196,14 @@ impl Projector {
     }
 }
 
-/// Folds the log into `features`, which is empty, from its start to the offsets `until`: a replay. Leaves dead letters alone;
-/// they were written the first time.
-pub async fn rebuild(log: &dyn EventLog, features: &dyn FeatureStore, until: &[Option<u64>]) -> anyhow::Result<u64> {
+/// Folds the log into `features`, which is empty, from its start to the offsets `until`, or to its end as it is by then: a replay. Leaves
+/// dead letters alone; they were written the first time.
+pub async fn rebuild(log: &dyn EventLog, features: &dyn FeatureStore, until: Option<&[Option<u64>]>) -> anyhow::Result<u64> {
     let mut applied = vec![None; usize::from(log.partitions())];
+    for partition in 0..log.partitions() {
+        let begins = features.resume(partition).await?;
+        anyhow::ensure!(begins.is_none(), "partition {partition} of the store that is to be rebuilt is not empty");
+    }
     let mut reader = log.reader(&applied).await?;
     let (mut events, mut ended) = (0, BTreeSet::new());
     loop {
@@ -201,20 +211,26 @@ pub async fn rebuild(log: &dyn EventLog, features: &dyn FeatureStore, until: &[O
         let mut changes: BTreeMap<u16, Vec<Change>> = BTreeMap::new();
         for record in batch.records {
             let partition = record.at.partition;
-            if until[usize::from(partition)].is_some_and(|last| record.at.offset <= last) {
+            let is_wanted = |until: &[Option<u64>]| until[usize::from(partition)].is_some_and(|last| record.at.offset <= last);
+            if until.is_none_or(is_wanted) {
                 events += 1;
                 changes.entry(partition).or_default().push(fold(record, log.partitions()).0);
             }
         }
         for (partition, changes) in changes {
             let after = &mut applied[usize::from(partition)];
-            let last = changes.last().map(|change| change.offset);
+            let last = changes.last().map(|change| (change.offset, Micros(change.appended.0.saturating_sub(1))));
             features.apply(partition, ChangeBatch { after: *after, changes }).await?;
-            features.commit(partition, None).await?;
-            *after = last;
+            features.commit(partition, last.map(|(_, complete_to)| complete_to)).await?;
+            *after = last.map(|(offset, _)| offset);
         }
-        ended.extend(batch.ends.into_iter().map(|(partition, _)| partition));
-        if applied == until || ended.len() == applied.len() {
+        for (partition, complete_to) in batch.ends {
+            if until.is_none() {
+                features.commit(partition, Some(complete_to)).await?;
+            }
+            ended.insert(partition);
+        }
+        if until == Some(&applied[..]) || ended.len() == applied.len() {
             return Ok(events);
         }
     }

@@ -110,7 +110,7 @@ async fn impossible_arguments_settings_and_plans_change_nothing() {
         (&["ingest", "/nowhere/events.ndjson"], "cannot open /nowhere/events.ndjson"),
         (&["ingest", "/tmp"], "is a folder"),
         (&["serve", "--config", "/nowhere/tollgate.toml"], "cannot read the settings file"),
-        (&["serve", "--role", "gateway"], "one process does everything"),
+        (&["serve", "--role", "gateway"], "set events.url to kafka://… and features.url to redis://…"),
     ] {
         let failed = tollgate(&database, arguments).failed();
         assert!(failed.contains(words), "{arguments:?}: {failed}");

@@ -1,6 +1,6 @@
 //! The contract suite of the event log: every backend passes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tollgate::segment::Options;
 
 use crate::support;
 
-const PARTITIONS: u16 = 4;
+pub(crate) const PARTITIONS: u16 = 4;
 
 fn embedded(folder: &Path) -> Arc<dyn EventLog> {
     let options = Options { segment_bytes: 4096, durability: Durability::Fsync };
@@ -23,27 +23,29 @@ fn embedded(folder: &Path) -> Arc<dyn EventLog> {
 
 async fn read_to_end(reader: &mut dyn EventReader) -> BTreeMap<u16, Vec<(u64, Bytes)>> {
     let mut found: BTreeMap<u16, Vec<(u64, Bytes)>> = BTreeMap::new();
-    loop {
+    let mut ended = BTreeSet::new();
+    while ended.len() < usize::from(PARTITIONS) {
         let batch = reader.next(Duration::ZERO).await.unwrap();
         for record in batch.records {
+            assert!(!ended.contains(&record.at.partition), "nothing was appended meanwhile");
             found.entry(record.at.partition).or_default().push((record.at.offset, record.payload));
         }
-        if batch.ends.len() == usize::from(PARTITIONS) {
-            return found;
-        }
+        ended.extend(batch.ends.into_iter().map(|(partition, _)| partition));
     }
+    found
 }
 
 /// Append, read from any offset, over restarts; `reopen` gives the same log again.
-async fn suite(reopen: impl Fn() -> Arc<dyn EventLog>) {
+pub(crate) async fn suite(reopen: impl AsyncFn() -> Arc<dyn EventLog>) {
     let (seed, mut rng) = support::rng("event log suite");
     let mut expected: BTreeMap<u16, Vec<(u64, Bytes)>> = BTreeMap::new();
     for restart in 0..4 {
-        let log = reopen();
+        let log = reopen().await;
         for n in 0..50 {
             let records: Vec<NewRecord> = (0..rng.random_range(1..6))
                 .map(|k| NewRecord {
                     partition: rng.random_range(0..PARTITIONS),
+                    subject: "S".into(),
                     payload: Bytes::from(format!("{restart}/{n}/{k}").repeat(20)),
                 })
                 .collect();
@@ -76,7 +78,7 @@ async fn suite(reopen: impl Fn() -> Arc<dyn EventLog>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_log_passes_the_suite() {
     let folder = tempfile::tempdir().unwrap();
-    suite(|| embedded(folder.path())).await;
+    suite(async || embedded(folder.path())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,13 +92,13 @@ async fn a_reader_waits_for_what_comes_and_says_how_far_it_has_seen() {
     assert!(idle.ends.iter().all(|(_, complete_to)| *complete_to >= before), "an idle end moves freshness on");
     let (batch, appended) = tokio::join!(reader.next(Duration::from_secs(20)), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        log.append(vec![NewRecord { partition: 1, payload: Bytes::from_static(b"x") }]).await.unwrap()
+        log.append(vec![NewRecord { partition: 1, subject: "S".into(), payload: Bytes::from_static(b"x") }]).await.unwrap()
     });
     let batch = batch.unwrap();
     assert_eq!(batch.records[0].at, appended[0]);
     // What is appended from now on must lie past every instant that was claimed as complete.
     let claimed: Vec<Micros> = batch.ends.iter().map(|(_, complete_to)| *complete_to).collect();
-    log.append(vec![NewRecord { partition: 1, payload: Bytes::from_static(b"y") }]).await.unwrap();
+    log.append(vec![NewRecord { partition: 1, subject: "S".into(), payload: Bytes::from_static(b"y") }]).await.unwrap();
     let next = reader.next(Duration::from_secs(20)).await.unwrap();
     assert!(claimed.iter().all(|claimed| next.records[0].appended >= *claimed));
 }
@@ -117,7 +119,10 @@ async fn retention_keeps_what_a_snapshot_still_needs_and_a_reader_past_it_is_tol
     let log = EmbeddedLog::open(folder.path(), 1, options, Clock::system()).unwrap();
     let mut last = 0;
     for _ in 0..30 {
-        last = log.append(vec![NewRecord { partition: 0, payload: Bytes::from(vec![7; 1000]) }]).await.unwrap()[0].offset;
+        last =
+            log.append(vec![NewRecord { partition: 0, subject: "S".into(), payload: Bytes::from(vec![7; 1000]) }]).await.unwrap()
+                [0]
+            .offset;
     }
     let (all_old, segments) = (Micros(i64::MAX), || std::fs::read_dir(folder.path()).unwrap().count());
     let before = segments();

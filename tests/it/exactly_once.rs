@@ -30,10 +30,15 @@ pub(crate) fn record(offset: u64, event: &Value) -> Record {
 
 /// A few SKUs, so that events meet each other.
 pub(crate) fn generate(rng: &mut ChaCha8Rng, length: usize) -> Vec<Value> {
+    generate_of(rng, length, &["A", "B", "C"])
+}
+
+/// A stream with duplicates, disorder, and compensations of all sorts.
+pub(crate) fn generate_of(rng: &mut ChaCha8Rng, length: usize, skus: &[&str]) -> Vec<Value> {
     let mut events: Vec<Value> = Vec::new();
     for n in 0..length {
         let id = format!("e{n}");
-        let sku = ["A", "B", "C"].choose(rng).unwrap();
+        let sku = skus.choose(rng).unwrap();
         let place = ["X", "Y"].choose(rng).unwrap();
         let mut event = match rng.random_range(0..10) {
             0 => support::upserted(&id, sku, ["Alba", "Birk"].choose(rng).unwrap()),

@@ -67,6 +67,8 @@ pub struct RedisStore {
     shared: Arc<Shared>,
     limits: Limits,
     checkpoints: Option<Arc<dyn Checkpoints>>,
+    /// Whatever checkpoints there are, this one begins with nothing.
+    is_replay: bool,
     slots: Vec<Arc<Slot>>,
 }
 
@@ -96,11 +98,11 @@ impl RedisStore {
 
     fn of(shared: Shared, limits: Limits, checkpoints: Option<Arc<dyn Checkpoints>>) -> Self {
         let slots = (0..shared.partitions).map(|_| Arc::default()).collect();
-        Self { shared: Arc::new(shared), limits, checkpoints, slots }
+        Self { shared: Arc::new(shared), limits, checkpoints, is_replay: false, slots }
     }
 
     /// An empty store beside this one, in the next generation of keys, for a replay: nobody reads it before [`Self::switch_to`]. What an
-    /// earlier replay left there is written over. It keeps no checkpoints.
+    /// earlier replay left there is written over. Its checkpoints are its own, and are there once its partitions are let go of.
     pub async fn next_generation(&self) -> anyhow::Result<Self> {
         let Shared { link, prefix, partitions, .. } = &*self.shared;
         let keys = Keys::new(prefix, self.generation() + 1, *partitions);
@@ -110,7 +112,23 @@ impl RedisStore {
         }
         let keys = ArcSwap::from_pointee(keys);
         let shared = Shared { link: link.clone(), prefix: prefix.clone(), partitions: *partitions, keys, layout_read: None };
-        Ok(Self::of(shared, self.limits, None))
+        Ok(Self { is_replay: true, ..Self::of(shared, self.limits, self.checkpoints.clone()) })
+    }
+
+    /// Removes what `generation` has in Redis, which nobody reads any more.
+    pub async fn remove(&self, generation: u32) -> anyhow::Result<()> {
+        let Shared { link, prefix, partitions, .. } = &*self.shared;
+        ensure!(generation != self.generation(), "generation {generation} of the feature store is the one in use");
+        let keys = Keys::new(prefix, generation, *partitions);
+        for partition in 0..*partitions {
+            let slot = Slot::default();
+            let mut nothing = Held::new(Partition::default(), generation);
+            nothing.expected = write::head(link, &keys, partition).await?.position();
+            *slot.held.write() = Some(nothing);
+            Writer { link, keys: &keys, partition, slot: &slot }.commit(None).await?;
+            let _: i64 = link.query(redis::cmd("DEL").arg(keys.head(partition))).await?;
+        }
+        Ok(())
     }
 
     /// Which generation of keys this store is in.
@@ -132,8 +150,8 @@ impl RedisStore {
 
     /// A partition's state to go on from: of the newest checkpoint, else empty.
     async fn load(&self, partition: u16) -> anyhow::Result<Partition> {
-        let Some(checkpoints) = &self.checkpoints else { return Ok(Partition::default()) };
-        let loaded = checkpoints.load(partition).await;
+        let Some(checkpoints) = self.checkpoints.as_ref().filter(|_| !self.is_replay) else { return Ok(Partition::default()) };
+        let loaded = checkpoints.load(self.generation(), partition).await;
         let bytes = loaded.with_context(|| format!("the checkpoint of partition {partition} cannot be read"))?;
         bytes.map_or_else(|| Ok(Partition::default()), |bytes| checkpoints::decode(&bytes, self.shared.partitions))
     }
@@ -160,16 +178,16 @@ impl RedisStore {
             let mut held = slot.held.write();
             let held = held.as_mut()?;
             held.since_checkpoint = 0;
-            Some((held.state.applied?, checkpoints::encode(&held.state, partitions)))
+            Some((held.generation, held.state.applied?, checkpoints::encode(&held.state, partitions)))
         });
-        let (applied, bytes) = match encoding.await {
-            Ok(Some((applied, Ok(bytes)))) => (applied, bytes),
+        let (generation, applied, bytes) = match encoding.await {
+            Ok(Some((generation, applied, Ok(bytes)))) => (generation, applied, bytes),
             Ok(None) => return,
-            Ok(Some((_, Err(error)))) => return failed(partition, &error),
+            Ok(Some((_, _, Err(error)))) => return failed(partition, &error),
             Err(error) => return failed(partition, &error.into()),
         };
         let save = async move {
-            if let Err(error) = checkpoints.save(partition, applied, bytes).await {
+            if let Err(error) = checkpoints.save(generation, partition, applied, bytes).await {
                 failed(partition, &error);
             }
         };

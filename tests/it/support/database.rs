@@ -21,6 +21,8 @@ pub(crate) struct Database {
     folder: TempDir,
     /// What `database.clock_shift` is, in microseconds.
     shift: AtomicI64,
+    /// More settings, for commands and processes.
+    settings: Vec<(String, String)>,
 }
 
 impl Database {
@@ -46,7 +48,18 @@ impl Database {
 
     fn with(kind: Kind, url: String) -> Self {
         let folder = tempfile::Builder::new().prefix("tg").tempdir().unwrap();
-        Self { kind, url, folder, shift: AtomicI64::new(0) }
+        Self { kind, url, folder, shift: AtomicI64::new(0), settings: Vec::new() }
+    }
+
+    /// With a setting, such as `events.url`, for commands and processes.
+    pub(crate) fn and(mut self, setting: &str, value: &str) -> Self {
+        self.settings.push((format!("TOLLGATE__{}", setting.replace('.', "__").to_uppercase()), value.to_owned()));
+        self
+    }
+
+    /// Another machine: the same database and settings, and a folder of its own.
+    pub(crate) fn beside(&self) -> Self {
+        Self { settings: self.settings.clone(), ..Self::with(self.kind, self.url.clone()) }
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -90,6 +103,7 @@ impl Database {
             ("TOLLGATE__DATABASE__URL".into(), self.url.clone()),
             ("TOLLGATE__INVOICE__SELLER__NAME".into(), "Seller Ltd".into()),
         ];
+        environment.extend(self.settings.iter().cloned());
         let shift = self.clock_shift().as_micros();
         if shift != 0 {
             let shift = format!("{}{}us", if shift < 0 { "-" } else { "" }, shift.unsigned_abs());

@@ -6,14 +6,17 @@ mod command;
 mod database;
 mod events;
 mod gateway;
+pub(crate) mod kafka;
 pub(crate) mod operations;
 pub(crate) mod oracle;
 mod plans;
 pub(crate) mod postgres;
 mod process;
 pub(crate) mod redis;
+mod retail;
 pub(crate) mod schema;
 mod seed;
+pub(crate) mod topic;
 mod usage;
 
 pub(crate) use asking::{Answer, ask, issue};
@@ -23,6 +26,7 @@ pub(crate) use events::{adjusted, compensated, counted, event, price, upserted};
 pub(crate) use gateway::{Gateway, Partner, graphql};
 pub(crate) use plans::{per_unit, plan};
 pub(crate) use process::Process;
+pub(crate) use retail::retail;
 pub(crate) use seed::{full, rng};
 pub(crate) use usage::journal;
 

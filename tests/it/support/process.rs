@@ -13,6 +13,8 @@ use super::Database;
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// Metrics and health.
+    pub(crate) operators: SocketAddr,
 }
 
 impl Process {
@@ -23,7 +25,23 @@ impl Process {
         Self::start(command, database)
     }
 
-    /// Starts what is given, which must become a gateway.
+    /// Starts `tollgate serve --role projector`.
+    pub(crate) fn projector(database: &Database) -> Self {
+        Self::in_role("projector", database)
+    }
+
+    /// Starts `tollgate serve --role gateway`.
+    pub(crate) fn gateway(database: &Database) -> Self {
+        Self::in_role("gateway", database)
+    }
+
+    fn in_role(role: &str, database: &Database) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(["serve", "--role", role]);
+        Self::start(command, database)
+    }
+
+    /// Starts what is given, which must become a gateway or a projector.
     pub(crate) fn start(mut command: Command, database: &Database) -> Self {
         let mut child = command
             .envs(database.environment())
@@ -40,9 +58,12 @@ impl Process {
         std::thread::spawn(move || {
             for line in log.lines().map_while(Result::ok) {
                 let Ok(entry) = serde_json::from_str::<Value>(&line) else { continue };
-                if entry["message"] == "listening" {
-                    let address: SocketAddr = entry["address"].as_str().unwrap().parse().unwrap();
-                    if found.send(address).is_err() {
+                let address = |name: &str| entry[name].as_str().map(|address| address.parse::<SocketAddr>().unwrap());
+                if let ("listening" | "projecting", Some(operators)) =
+                    (entry["message"].as_str().unwrap_or_default(), address("operator_address"))
+                {
+                    // A projector has no partners.
+                    if found.send((address("address").unwrap_or(operators), operators)).is_err() {
                         return;
                     }
                 } else if entry["level"] == "ERROR" {
@@ -51,7 +72,7 @@ impl Process {
             }
         });
         match listening.recv_timeout(Duration::from_secs(60)) {
-            Ok(address) => Self { child, address },
+            Ok((address, operators)) => Self { child, address, operators },
             Err(_) => {
                 drop(child.kill());
                 panic!("the gateway did not start: {:?}", child.wait());

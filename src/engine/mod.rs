@@ -1,6 +1,9 @@
 //! The left half of the flow, put together: event log, projector, feature store, dead letters. A gateway runs it; a command
 //! opens it where no gateway runs.
 
+mod parts;
+mod replay;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +15,13 @@ use crate::config::{Durability, Settings};
 use crate::data_dir::DataDir;
 use crate::error::Refusal;
 use crate::event::deadletter::{DeadLetter, DeadLetters, Letter, Origin};
-use crate::event::{EmbeddedLog, InFlight, Ingest, Line, OUTSIDE, Report};
-use crate::feature::{EmbeddedStore, FeatureStore, Limits};
-use crate::projector::{self, Projector, Step};
+use crate::event::{InFlight, Ingest, Line, OUTSIDE, Report};
+use crate::feature::{FeatureStore, Limits};
+use crate::projector::{Projector, Step};
 use crate::segment::Options;
 use crate::telemetry::Metrics;
+use parts::Parts;
+pub use replay::Replayed;
 
 /// How long a command waits for the projector, and how often it looks.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -24,12 +29,11 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(5);
 /// Dead letters are few and small.
 const DEAD_LETTER_SEGMENT_BYTES: u64 = 16 << 20;
 
-/// The embedded engine.
+/// The left half.
 pub struct Engine {
-    log: Arc<EmbeddedLog>,
-    store: Arc<EmbeddedStore>,
+    parts: Parts,
     dead_letters: Arc<DeadLetters>,
-    in_flight: Arc<InFlight>,
+    in_flight: Option<Arc<InFlight>>,
     step: Arc<Step>,
     ingest: Ingest,
     clock: Clock,
@@ -37,17 +41,6 @@ pub struct Engine {
     limits: Limits,
     retention: Duration,
     snapshots: std::path::PathBuf,
-}
-
-/// What a replay found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replayed {
-    /// Events read from the log.
-    pub events: u64,
-    /// Whether the rebuilt store's dump is, byte for byte, the live one's.
-    pub identical: bool,
-    /// The first line that differs: live, then rebuilt.
-    pub difference: Option<(String, String)>,
 }
 
 /// What became of dead letters that were tried again.
@@ -67,18 +60,14 @@ impl Engine {
             dedup_ids_max: settings.dedup.ids_max,
             history_kept: settings.history.kept,
         };
-        let partitions = settings.events.partitions;
-        let events = Options { segment_bytes: settings.events.segment_bytes, durability: Durability::Fsync };
         let letters = Options { segment_bytes: DEAD_LETTER_SEGMENT_BYTES, durability: Durability::Fsync };
-        let log = Arc::new(EmbeddedLog::open(&data_dir.events(), partitions, events, clock.clone())?);
-        let store = Arc::new(EmbeddedStore::open(&data_dir.snapshots(), partitions, limits)?);
-        let applied: Vec<Option<u64>> = store.standings().await?.iter().map(|standing| standing.applied).collect();
-        log.check_reaches(&applied)?;
+        let parts = Parts::open(settings, data_dir, limits, clock.clone(), metrics.clone()).await?;
         let dead_letters = Arc::new(DeadLetters::open(&data_dir.dead_letters(), letters, clock.clone())?);
-        let in_flight = Arc::new(InFlight::default());
+        // Where another process may apply what this one appends, nobody here would learn of it.
+        let in_flight = parts.own_store.as_ref().map(|_| Arc::new(InFlight::default()));
         let ingest = Ingest {
-            log: log.clone(),
-            features: store.clone(),
+            log: parts.log.clone(),
+            features: parts.store.clone(),
             dead_letters: dead_letters.clone(),
             in_flight: in_flight.clone(),
             clock: clock.clone(),
@@ -86,8 +75,7 @@ impl Engine {
             metrics: metrics.clone(),
         };
         let engine = Self {
-            log,
-            store,
+            parts,
             dead_letters,
             in_flight,
             step: Arc::default(),
@@ -98,15 +86,14 @@ impl Engine {
             retention: settings.events.retention,
             snapshots: data_dir.snapshots(),
         };
-        let events = engine.projector().catch_up().await?;
-        tracing::info!(events, "the feature store is up to date with the event log");
+        engine.catch_up().await?;
         Ok(engine)
     }
 
     fn projector(&self) -> Projector {
         Projector {
-            log: self.log.clone(),
-            features: self.store.clone(),
+            log: self.parts.log.clone(),
+            features: self.parts.store.clone(),
             dead_letters: self.dead_letters.clone(),
             in_flight: self.in_flight.clone(),
             metrics: self.metrics.clone(),
@@ -119,9 +106,18 @@ impl Engine {
         self.projector().run(stop).await;
     }
 
-    /// Applies what is appended up to now; for a command, which runs no projector.
+    /// Applies what is appended up to now, where nobody else would: at a start, a stop, and for a command.
     pub async fn catch_up(&self) -> anyhow::Result<()> {
-        self.projector().catch_up().await.map(drop)
+        if self.parts.own_store.is_some() {
+            let events = self.projector().catch_up().await?;
+            tracing::debug!(events, "the feature store is up to date with the event log");
+        }
+        Ok(())
+    }
+
+    /// How many partitions the log has.
+    pub fn partitions(&self) -> u16 {
+        self.parts.log.partitions()
     }
 
     /// The way in.
@@ -131,7 +127,7 @@ impl Engine {
 
     /// The features.
     pub fn features(&self) -> Arc<dyn FeatureStore> {
-        self.store.clone()
+        self.parts.store.clone()
     }
 
     /// Writes a snapshot, then lets go of what nobody needs any more.
@@ -142,12 +138,14 @@ impl Engine {
     }
 
     async fn snapshot(&self) -> anyhow::Result<()> {
-        let store = self.store.clone();
-        let kept = tokio::task::spawn_blocking(move || store.checkpoint()).await??;
+        let kept = match self.parts.own_store.clone() {
+            Some(store) => tokio::task::spawn_blocking(move || store.checkpoint()).await??,
+            None => None,
+        };
         let now = self.clock.now();
         let cutoff = crate::clock::Micros(now.0.saturating_sub(i64::try_from(self.retention.as_micros()).unwrap_or(i64::MAX)));
-        if let Some(kept) = kept {
-            self.log.retire(cutoff, &kept)?;
+        if let (Some(log), Some(kept)) = (&self.parts.own_log, kept) {
+            log.retire(cutoff, &kept)?;
         }
         self.dead_letters.retire(cutoff)
     }
@@ -162,7 +160,7 @@ impl Engine {
         let asked = self.clock.now();
         let begun = std::time::Instant::now();
         loop {
-            let standings = self.store.standings().await?;
+            let standings = self.parts.store.standings().await?;
             if standings.iter().all(|standing| standing.as_of.is_some_and(|as_of| as_of >= asked)) {
                 return Ok(());
             }
@@ -183,33 +181,7 @@ impl Engine {
     /// The canonical dump.
     pub async fn dump(&self) -> anyhow::Result<String> {
         let _step = self.step.lock().await;
-        self.store.dump().await
-    }
-
-    /// Rebuilds the store from the log's start and compares; without `verify`, the rebuilt one takes the live one's place.
-    /// Queries are answered meanwhile, ever less fresh; a batch is never seen half.
-    pub async fn replay(&self, verify: bool) -> anyhow::Result<Replayed> {
-        let _step = self.step.lock().await;
-        let standings = self.store.standings().await?;
-        let until: Vec<Option<u64>> = standings.iter().map(|standing| standing.applied).collect();
-        let rebuilt = EmbeddedStore::empty(&self.snapshots, until.len() as u16, self.limits);
-        let events = projector::rebuild(&*self.log, &rebuilt, &until).await?;
-        let (live, fresh) = (self.store.dump().await?, rebuilt.dump().await?);
-        let difference = live
-            .lines()
-            .map(Some)
-            .chain(std::iter::repeat(None))
-            .zip(fresh.lines().map(Some).chain(std::iter::repeat(None)))
-            .take_while(|(live, fresh)| live.is_some() || fresh.is_some())
-            .find(|(live, fresh)| live != fresh)
-            .map(|(live, fresh)| (live.unwrap_or("(nothing)").to_owned(), fresh.unwrap_or("(nothing)").to_owned()));
-        if !verify {
-            self.store.adopt(rebuilt);
-            // Both kept snapshots: a restart must not bring the old state back.
-            self.snapshot().await?;
-            self.snapshot().await?;
-        }
-        Ok(Replayed { events, identical: live == fresh, difference })
+        self.parts.store.dump().await
     }
 
     /// All dead letters, oldest first.

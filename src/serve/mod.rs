@@ -1,5 +1,7 @@
 //! A gateway from its start to its stop: put together here, once, in the order of the flow.
 
+pub mod projector;
+
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -67,8 +69,13 @@ pub struct Running {
     _data_dir: DataDir,
 }
 
-/// Starts a gateway.
+/// Starts a gateway that is its own projector.
 pub async fn start(settings: Settings) -> anyhow::Result<Running> {
+    start_gateway(settings, true).await
+}
+
+/// Starts a gateway; one that does not project reads what projectors elsewhere have applied.
+pub async fn start_gateway(settings: Settings, projects: bool) -> anyhow::Result<Running> {
     let data_dir = DataDir::lock(&settings.data_dir)?;
     let socket = DataDir::socket(&settings.data_dir)?;
     // Before anything is written: a taken port is the commonest mistake.
@@ -169,11 +176,11 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
 
     let (stop_listening, listening) = watch::channel(false);
     let (stop_working, working) = watch::channel(false);
-    let workers = vec![
-        tokio::spawn({
-            let (engine, stop) = (engine.clone(), working.clone());
-            async move { engine.run(stop).await }
-        }),
+    let projecting = projects.then(|| {
+        let (engine, stop) = (engine.clone(), working.clone());
+        tokio::spawn(async move { engine.run(stop).await })
+    });
+    let mut workers = vec![
         tokio::spawn({
             let (directory, poll, stop) = (directory.clone(), app.settings.gate.directory_poll, working.clone());
             async move { directory.follow(poll, stop).await }
@@ -200,6 +207,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
             }
         })),
     ];
+    workers.extend(projecting);
 
     let bounds = server::Bounds {
         connections_max: app.settings.server.connections_max,

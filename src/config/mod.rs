@@ -2,18 +2,21 @@
 //!
 //! An unknown or impossible setting stops the start with its name and the mend.
 
+mod check;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer};
 
-const DEFAULTS: &str = include_str!("../config.default.toml");
+const DEFAULTS: &str = include_str!("../../config.default.toml");
 
 /// All settings; `config.default.toml` says what each is for.
 #[derive(Clone, Debug, Deserialize)]
@@ -75,13 +78,31 @@ impl fmt::Debug for Database {
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct Features {
     pub url: String,
+    pub prefix: String,
     #[serde(deserialize_with = "duration")]
     pub snapshot_every: Duration,
+}
+
+impl fmt::Debug for Features {
+    /// Without the URL: it may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Features")
+            .field("prefix", &self.prefix)
+            .field("snapshot_every", &self.snapshot_every)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Features {
+    /// Whether other processes share the store.
+    pub fn is_shared(&self) -> bool {
+        self.url != "embedded"
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -90,10 +111,44 @@ pub struct Features {
 pub struct Events {
     pub url: String,
     pub partitions: u16,
+    pub topic: String,
+    pub group: String,
+    pub kafka: Properties,
     #[serde(deserialize_with = "duration")]
     pub retention: Duration,
     pub segment_bytes: u64,
     pub event_bytes_max: usize,
+}
+
+/// Settings that are passed through, by names with dots.
+#[derive(Clone, Default, Deserialize)]
+#[serde(from = "BTreeMap<String, Passed>")]
+pub struct Properties(pub BTreeMap<String, String>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Passed {
+    Flag(bool),
+    Number(i64),
+    Text(String),
+}
+
+impl From<BTreeMap<String, Passed>> for Properties {
+    fn from(passed: BTreeMap<String, Passed>) -> Self {
+        let text = |value| match value {
+            Passed::Flag(flag) => flag.to_string(),
+            Passed::Number(number) => number.to_string(),
+            Passed::Text(text) => text,
+        };
+        Self(passed.into_iter().map(|(name, value)| (name.replace('_', "."), text(value))).collect())
+    }
+}
+
+impl fmt::Debug for Properties {
+    /// Without the values: one may be a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -273,90 +328,6 @@ impl Settings {
         }
         self.database.url.replace("{data_dir}", &path)
     }
-
-    fn check(&self) -> anyhow::Result<()> {
-        ensure!(
-            self.gate.answer_fields_max > 0,
-            "the setting gate.answer_fields_max is 0, and would refuse every query: give for example 50000"
-        );
-        ensure!(!self.data_dir.as_os_str().is_empty(), "the setting data_dir is empty: name a folder");
-        ensure!(
-            self.features.url == "embedded",
-            "the setting features.url is \"{}\", but this version has the embedded feature store only: set \"embedded\"",
-            self.features.url
-        );
-        ensure!(
-            self.events.url == "embedded",
-            "the setting events.url is \"{}\", but this version has the embedded event log only: set \"embedded\"",
-            self.events.url
-        );
-        if !(self.database.url.starts_with("sqlite://")
-            || self.database.url.starts_with("postgres://")
-            || self.database.url.starts_with("postgresql://"))
-        {
-            bail!("the setting database.url must begin with sqlite:// or postgres://");
-        }
-        let archive = &self.archive;
-        let scheme = archive.url.split_once("://").map(|(scheme, _)| scheme);
-        ensure!(
-            !archive.url.is_empty() && matches!(scheme, None | Some("file" | "s3")),
-            "the setting archive.url is \"{}\", but must be a folder, file:///folder or s3://bucket/prefix",
-            archive.url
-        );
-        ensure!(
-            archive.access_key_id.is_empty() == archive.secret_access_key.is_empty(),
-            "of the settings archive.access_key_id and archive.secret_access_key only one is given: give both, or neither"
-        );
-        let at_least = |name: &str, value: u64, least: u64| {
-            ensure!(value >= least, "the setting {name} is {value}, but must be at least {least}");
-            Ok(())
-        };
-        at_least("server.connections_max", self.server.connections_max as u64, 1)?;
-        at_least("server.graphql_body_bytes_max", self.server.graphql_body_bytes_max as u64, 1024)?;
-        at_least("server.events_body_bytes_max", self.server.events_body_bytes_max as u64, 1024)?;
-        at_least("database.connections_max", u64::from(self.database.connections_max), 2)?;
-        at_least("events.partitions", u64::from(self.events.partitions), 1)?;
-        at_least("events.segment_bytes", self.events.segment_bytes, 4096)?;
-        at_least("events.event_bytes_max", self.events.event_bytes_max as u64, 256)?;
-        at_least("dedup.ids_max", self.dedup.ids_max as u64, 1)?;
-        at_least("history.kept", self.history.kept as u64, 1)?;
-        at_least("journal.segment_bytes", self.journal.segment_bytes, 4096)?;
-        for (name, prefix) in [
-            ("invoice.number_prefix", &self.invoice.number_prefix),
-            ("invoice.credit_note_prefix", &self.invoice.credit_note_prefix),
-        ] {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-            ensure!(
-                prefix.len() <= 20 && prefix.chars().all(plain),
-                "the setting {name} is \"{}\": give up to 20 letters, digits, and - _ . /",
-                prefix.escape_default()
-            );
-        }
-        at_least("gate.shield_burst", u64::from(self.gate.shield_burst), 1)?;
-        for (name, value) in [
-            ("features.snapshot_every", self.features.snapshot_every),
-            ("journal.segment_age", self.journal.segment_age),
-            ("journal.ship_every", self.journal.ship_every),
-            ("server.header_timeout", self.server.header_timeout),
-            ("server.body_timeout", self.server.body_timeout),
-            ("server.execution_timeout", self.server.execution_timeout),
-            ("gate.shield_interval", self.gate.shield_interval),
-            ("gate.directory_poll", self.gate.directory_poll),
-            ("gate.last_used_every", self.gate.last_used_every),
-        ] {
-            ensure!(!value.is_zero(), "the setting {name} is zero, but must be a duration such as \"1s\"");
-        }
-        ensure!(
-            self.events.event_bytes_max <= 16 << 20,
-            "the setting events.event_bytes_max is {}, but may be 16777216 (16 MiB) at most",
-            self.events.event_bytes_max
-        );
-        ensure!(
-            self.events.event_bytes_max < self.events.segment_bytes as usize,
-            "the setting events.event_bytes_max must be below events.segment_bytes"
-        );
-        Ok(())
-    }
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -455,7 +426,13 @@ mod tests {
             ("colour = 1", &["unknown setting colour"]),
             ("[server]\nlisten = \"here\"", &["server.listen"]),
             ("[events]\npartitions = 0", &["events.partitions", "at least 1"]),
-            ("[events]\nurl = \"kafka://b1\"", &["events.url", "embedded"]),
+            ("[events]\nurl = \"kafka://\"", &["events.url", "embedded", "kafka://host"]),
+            ("[events]\nurl = \"amqp://b1\"", &["events.url", "embedded"]),
+            ("[events]\ntopic = \"a b\"", &["events.topic"]),
+            ("[events.kafka]\nenable_idempotence = false", &["events.kafka", "enable.idempotence", "take it away"]),
+            ("[features]\nurl = \"memcached://b1\"", &["features.url", "redis+cluster://"]),
+            ("[features]\nurl = \"redis://r1\"", &["features.url", "set events.url to kafka://"]),
+            ("[features]\nprefix = \"{a}\"", &["features.prefix"]),
             ("[journal]\ndurability = \"maybe\"", &["journal.durability", "fsync"]),
             ("[dedup]\nwindow = \"soon\"", &["dedup.window", "no duration"]),
             ("[gate]\nlast_used_every = \"0s\"", &["gate.last_used_every", "is zero"]),
