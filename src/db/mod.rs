@@ -6,6 +6,7 @@
 
 pub mod dialect;
 mod guards;
+pub(crate) mod notify;
 
 use std::fs::File;
 use std::path::Path;
@@ -16,6 +17,7 @@ use jiff::SignedDuration;
 use sqlx::any::AnyPoolOptions;
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row, Transaction};
+use tokio::sync::watch;
 
 use crate::clock::Micros;
 use dialect::Dialect;
@@ -33,10 +35,12 @@ pub async fn within<T>(limit: Duration, work: impl Future<Output = anyhow::Resul
 }
 
 /// A pool of connections, and which of the two databases they go to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Db {
     pool: AnyPool,
     dialect: Dialect,
+    /// For the connection on which it tells of changes.
+    url: String,
     /// Added to its time: for rehearsals.
     shift: SignedDuration,
 }
@@ -78,7 +82,7 @@ impl Db {
             .connect(&url)
             .await
             .context("cannot connect to the database: check database.url and that the server runs")?;
-        let db = Self { pool, dialect, shift: SignedDuration::ZERO };
+        let db = Self { pool, dialect, url, shift: SignedDuration::ZERO };
         db.migrate(data_dir).await?;
         Ok(db)
     }
@@ -140,6 +144,14 @@ impl Db {
             Ok(Micros(now.saturating_add(shift)))
         })
         .await
+    }
+
+    /// Counts up whenever another process may have changed the control plane. Runs until `told` has no receiver.
+    pub async fn listen(&self, told: watch::Sender<u64>) {
+        tokio::select! {
+            () = notify::listen(self.url.clone(), self.dialect, told.clone()) => {}
+            () = told.closed() => {}
+        }
     }
 
     /// Which database this is.

@@ -1,6 +1,6 @@
 //! The picture of the control plane that the gate holds in memory: no request waits for the database to know a key.
 //!
-//! It is looked for changes every `gate.directory_poll`; past `gate.directory_stale_max` without an answer from the
+//! PostgreSQL tells of changes, and they are looked for every `gate.directory_poll` besides; past `gate.directory_stale_max` without an answer from the
 //! database it no longer counts as good.
 
 use std::collections::{BTreeSet, HashMap};
@@ -220,10 +220,20 @@ impl Directory {
         .await
     }
 
-    /// Refreshes until `stop` says so.
+    /// Refreshes until `stop` says so: when there is word of a change, and every `poll` in case word was lost.
     pub async fn follow(&self, poll: Duration, mut stop: watch::Receiver<bool>) {
+        let (told, mut word) = watch::channel(0);
+        let listening = tokio::spawn({
+            let db = self.db.clone();
+            async move { db.listen(told).await }
+        });
         let mut failing = false;
-        while tokio::time::timeout(poll, stop.wait_for(|stop| *stop)).await.is_err() {
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => break,
+                Ok(()) = word.changed() => {}
+                () = tokio::time::sleep(poll) => {}
+            }
             match self.refresh().await {
                 Ok(()) if failing => {
                     failing = false;
@@ -240,5 +250,6 @@ impl Directory {
                 Err(_) => {}
             }
         }
+        listening.abort();
     }
 }

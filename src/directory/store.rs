@@ -245,6 +245,6 @@ pub async fn version(connection: &mut AnyConnection) -> anyhow::Result<i64> {
 
 /// Says that something changed, in the transaction of the change.
 pub async fn changed(connection: &mut AnyConnection) -> anyhow::Result<()> {
-    sqlx::query("update control set version = version + 1 where id = 1").execute(connection).await?;
-    Ok(())
+    sqlx::query("update control set version = version + 1 where id = 1").execute(&mut *connection).await?;
+    crate::db::notify::tell(connection).await
 }

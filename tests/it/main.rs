@@ -39,3 +39,4 @@ mod streams;
 mod tidy;
 mod verify;
 mod watermark;
+mod word;
