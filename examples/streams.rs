@@ -1,0 +1,209 @@
+//! What `scripts/bench-streams` measures: how long an event takes from its append until an answer shows it, under load, and how many
+//! events a second are applied at most.
+//!
+//! `streams load BROKERS TOPIC GRAPHQL_URL KEY RATE SECONDS` appends RATE events a second, among them probes, asks the gateway for the
+//! probed value all the time, and prints one line of JSON. `streams fill BROKERS TOPIC EVENTS` appends as fast as it can, and
+//! `streams caught-up METRICS_URL EVENTS` waits until a projector has applied so many, and says in how many seconds.
+
+#![expect(clippy::print_stdout, reason = "its answer goes to the script")]
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use parking_lot::Mutex;
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use serde_json::{Value, json};
+use tollgate::clock::Clock;
+use tollgate::event::partition_of;
+
+const SKUS: u64 = 20_000;
+/// The load comes in slices of this length.
+const SLICE: Duration = Duration::from_millis(5);
+const PROBE_EVERY: Duration = Duration::from_millis(23);
+
+type Client = ThreadedProducer<DefaultProducerContext>;
+
+struct Topic {
+    client: Client,
+    name: String,
+    partitions: u16,
+}
+
+impl Topic {
+    fn open(brokers: &str, name: &str) -> anyhow::Result<Self> {
+        let client: Client = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("compression.type", "lz4")
+            .set("linger.ms", "2")
+            .set("queue.buffering.max.messages", "500000")
+            .create()?;
+        let metadata = client.client().fetch_metadata(Some(name), Duration::from_secs(20))?;
+        let partitions = metadata.topics().first().context("no such topic")?.partitions().len();
+        Ok(Self { client, name: name.to_owned(), partitions: u16::try_from(partitions)? })
+    }
+
+    fn send(&self, sku: &str, payload: &str) -> anyhow::Result<()> {
+        loop {
+            let partition = i32::from(partition_of(sku, self.partitions));
+            match self.client.send(BaseRecord::to(&self.name).partition(partition).key(sku).payload(payload)) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    std::thread::sleep(Duration::from_millis(1))
+                }
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// A sale, or now and then a price, of one of many SKUs.
+fn event(run: u32, n: u64) -> (String, String) {
+    let sku = format!("SKU-{:06}", n.wrapping_mul(2_654_435_761) % SKUS);
+    let time = "2026-11-20T10:00:00Z";
+    let text = if n.is_multiple_of(10) {
+        format!(
+            r#"{{"specversion":"1.0","id":"{run:x}-{n}","source":"/bench","type":"price.set","subject":"{sku}","time":"{time}","data":{{"sku":"{sku}","market":"DE","currency":"EUR","amount":"{}.{:02}"}}}}"#,
+            1 + n % 90,
+            n % 100
+        )
+    } else {
+        format!(
+            r#"{{"specversion":"1.0","id":"{run:x}-{n}","source":"/bench","type":"inventory.adjusted","subject":"{sku}","time":"{time}","data":{{"sku":"{sku}","location":"BER-1","delta":-1,"reason":"sale"}}}}"#
+        )
+    };
+    (sku, text)
+}
+
+fn probe(run: u32, n: u64) -> String {
+    format!(
+        r#"{{"specversion":"1.0","id":"{run:x}-probe-{n}","source":"/bench","type":"inventory.counted","subject":"PROBE","time":"2026-11-20T10:00:00Z","data":{{"sku":"PROBE","location":"BER-1","onHand":{n},"reserved":0,"version":{n}}}}}"#
+    )
+}
+
+/// Asks without a pause, and notes when each probe was first seen.
+async fn watch(
+    url: String,
+    key: String,
+    sent: Arc<Mutex<VecDeque<(u64, Instant)>>>,
+    until: Instant,
+) -> anyhow::Result<(Vec<f64>, Vec<u64>)> {
+    let http = reqwest::Client::new();
+    let body =
+        json!({ "query": "{ product(sku: \"PROBE\") { inventory(location: \"BER-1\") { onHand freshness { lagMs } } } }" });
+    let (mut latencies, mut lags) = (Vec::new(), Vec::new());
+    while Instant::now() < until {
+        let answer =
+            http.post(&url).bearer_auth(&key).header("accept", "application/graphql-response+json").json(&body).send().await?;
+        let answer: Value = answer.json().await?;
+        let seen_at = Instant::now();
+        let inventory = &answer["data"]["product"]["inventory"];
+        let Some(seen) = inventory["onHand"].as_str().and_then(|seen| seen.parse::<u64>().ok()) else {
+            ensure!(answer["errors"].is_null(), "{answer}");
+            continue;
+        };
+        lags.extend(inventory["freshness"]["lagMs"].as_u64());
+        let mut sent = sent.lock();
+        while sent.front().is_some_and(|(n, _)| *n <= seen) {
+            if let Some((_, at)) = sent.pop_front() {
+                latencies.push(seen_at.duration_since(at).as_secs_f64() * 1000.0);
+            }
+        }
+    }
+    Ok((latencies, lags))
+}
+
+fn percentile<T: Copy + PartialOrd>(sorted: &[T], percent: usize) -> Option<T> {
+    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied()
+}
+
+async fn load(topic: Topic, url: String, key: String, rate: u64, seconds: u64) -> anyhow::Result<()> {
+    let run: u32 = rand::random();
+    let sent = Arc::new(Mutex::new(VecDeque::new()));
+    let begun = Instant::now();
+    let until = begun + Duration::from_secs(seconds);
+    let watching = tokio::spawn(watch(url, key, sent.clone(), until + Duration::from_secs(2)));
+    let sending = std::thread::spawn(move || -> anyhow::Result<u64> {
+        let base = Clock::system().now().0.unsigned_abs() / 1000;
+        let (mut n, mut probed_at) = (0, begun);
+        while Instant::now() < until {
+            let due = (begun.elapsed().as_secs_f64() * rate as f64) as u64;
+            while n < due {
+                let (sku, text) = event(run, n);
+                topic.send(&sku, &text)?;
+                n += 1;
+            }
+            if probed_at.elapsed() >= PROBE_EVERY {
+                probed_at = Instant::now();
+                // Ascending over runs, so that an old value is never taken for a new one.
+                let number = base + begun.elapsed().as_millis() as u64;
+                let text = probe(run, number);
+                sent.lock().push_back((number, Instant::now()));
+                topic.send("PROBE", &text)?;
+            }
+            std::thread::sleep(SLICE);
+        }
+        topic.client.flush(Duration::from_secs(60))?;
+        Ok(n)
+    });
+    let (mut latencies, mut lags) = watching.await??;
+    let events = sending.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+    ensure!(latencies.len() > 10, "the probes were not seen");
+    let half = latencies.len() / 2;
+    let mut second_half = latencies[half..].to_vec();
+    latencies.sort_by(f64::total_cmp);
+    second_half.sort_by(f64::total_cmp);
+    lags.sort_unstable();
+    let told = json!({
+        "rate": rate, "seconds": seconds, "eventsPerSecond": events / seconds, "probes": latencies.len(),
+        "p50Ms": percentile(&latencies, 50), "p99Ms": percentile(&latencies, 99), "maxMs": latencies.last(),
+        "p99MsOfSecondHalf": percentile(&second_half, 99),
+        "lagMsP99": percentile(&lags, 99),
+    });
+    println!("{told}");
+    Ok(())
+}
+
+fn fill(topic: &Topic, events: u64) -> anyhow::Result<()> {
+    let (run, begun) = (rand::random(), Instant::now());
+    for n in 0..events {
+        let (sku, text) = event(run, n);
+        topic.send(&sku, &text)?;
+    }
+    topic.client.flush(Duration::from_secs(120))?;
+    println!("{}", json!({ "events": events, "seconds": begun.elapsed().as_secs_f64() }));
+    Ok(())
+}
+
+async fn caught_up(url: &str, events: f64) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let text = reqwest::get(url).await?.text().await?;
+        let line = text.lines().find(|line| line.starts_with("tollgate_projector_events_total{outcome=\"applied\"}"));
+        let applied: f64 = line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0.0);
+        if applied >= events {
+            println!("{}", json!({ "applied": applied, "seconds": begun.elapsed().as_secs_f64() }));
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(600), "only {applied} of {events} were applied");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["load", brokers, topic, url, key, rate, seconds] => {
+            load(Topic::open(brokers, topic)?, url.to_owned(), key.to_owned(), rate.parse()?, seconds.parse()?).await
+        }
+        ["fill", brokers, topic, events] => fill(&Topic::open(brokers, topic)?, events.parse()?),
+        ["caught-up", url, events] => caught_up(url, events.parse()?).await,
+        _ => bail!("see the first lines of examples/streams.rs"),
+    }
+}
