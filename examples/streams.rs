@@ -1,7 +1,7 @@
 //! What `scripts/bench-streams` measures: how long an event takes from its append until an answer shows it, under load, and how many
 //! events a second are applied at most.
 //!
-//! `streams load BROKERS TOPIC GRAPHQL_URL KEY RATE SECONDS` appends RATE events a second, among them probes, asks the gateway for the
+//! `streams make BROKERS TOPIC PARTITIONS` makes a topic. `streams load BROKERS TOPIC GRAPHQL_URL KEY RATE SECONDS` appends RATE events a second, among them probes, asks the gateway for the
 //! probed value all the time, and prints one line of JSON. `streams fill BROKERS TOPIC EVENTS` appends as fast as it can, and
 //! `streams caught-up METRICS_URL EVENTS` waits until a projector has applied so many, and says in how many seconds.
 
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use serde_json::{Value, json};
@@ -169,6 +171,16 @@ async fn load(topic: Topic, url: String, key: String, rate: u64, seconds: u64) -
     Ok(())
 }
 
+async fn make(brokers: &str, name: &str, partitions: i32) -> anyhow::Result<()> {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1)).set("message.timestamp.type", "LogAppendTime");
+    let patient = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    for made in admin.create_topics([&topic], &patient).await? {
+        made.map_err(|(name, error)| anyhow::anyhow!("{name}: {error}"))?;
+    }
+    Ok(())
+}
+
 fn fill(topic: &Topic, events: u64) -> anyhow::Result<()> {
     let (run, begun) = (rand::random(), Instant::now());
     for n in 0..events {
@@ -199,6 +211,7 @@ async fn caught_up(url: &str, events: f64) -> anyhow::Result<()> {
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["make", brokers, topic, partitions] => make(brokers, topic, partitions.parse()?).await,
         ["load", brokers, topic, url, key, rate, seconds] => {
             load(Topic::open(brokers, topic)?, url.to_owned(), key.to_owned(), rate.parse()?, seconds.parse()?).await
         }
