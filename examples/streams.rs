@@ -131,7 +131,8 @@ async fn load(topic: Topic, url: String, key: String, rate: u64, seconds: u64) -
     let until = begun + Duration::from_secs(seconds);
     let watching = tokio::spawn(watch(url, key, sent.clone(), until + Duration::from_secs(2)));
     let sending = std::thread::spawn(move || -> anyhow::Result<u64> {
-        let base = Clock::system().now().0.unsigned_abs() / 1000;
+        // A count has twelve digits at most.
+        let base = Clock::system().now().0.unsigned_abs() / 1000 % 100_000_000_000;
         let (mut n, mut probed_at) = (0, begun);
         while Instant::now() < until {
             let due = (begun.elapsed().as_secs_f64() * rate as f64) as u64;
