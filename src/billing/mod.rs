@@ -4,6 +4,7 @@
 //! (usage, plan versions, period) → lines.
 
 pub mod books;
+pub mod budget_store;
 pub mod calendar;
 pub mod credit;
 pub mod document;

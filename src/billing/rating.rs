@@ -86,11 +86,20 @@ pub fn rate_in_advance(plan: &Plan, days: Days) -> anyhow::Result<Vec<Due>> {
     Ok(lines)
 }
 
-/// The usage lines' sum in minor units, for a spend cap; none when it cannot be counted.
-pub fn usage_total(plan: &Plan, days: Days, units: impl Fn(Meter) -> u64) -> Option<i64> {
+/// The most that the usage lines' sum can be in minor units, for a spend cap, where of each meter at least and at most so much is
+/// used; none when it cannot be counted. Volume prices fall at the edge of a tier: fewer units may cost more.
+pub fn usage_total_max(plan: &Plan, days: Days, units: impl Fn(Meter) -> (u64, u64)) -> Option<i64> {
     plan.charges.iter().try_fold(0_i64, |sum, charge| {
-        let amount = amount(charge, billable(charge, days, units(charge.meter)))?.round(plan.currency)?;
-        sum.checked_add(amount.minor)
+        let (least, most) = units(charge.meter);
+        let (least, most) = (billable(charge, days, least), billable(charge, days, most));
+        let mut dearest = amount(charge, most)?.round(plan.currency)?.minor;
+        if let Model::Volume(tiers) = &charge.model {
+            let edges = tiers.ending.iter().map(|(end, _)| *end).filter(|end| (least..most).contains(end));
+            for units in edges {
+                dearest = dearest.max(amount(charge, units)?.round(plan.currency)?.minor);
+            }
+        }
+        sum.checked_add(dearest)
     })
 }
 
@@ -278,6 +287,21 @@ mod tests {
     }
 
     #[test]
+    fn what_usage_may_cost_is_the_dearest_of_what_it_may_be() {
+        let tiers = "tiers = [{ up_to = 10, unit_price = \"1\" }, { up_to = 20, unit_price = \"0.5\" }, { unit_price = \"0.1\" }]";
+        for (model, included) in [("graduated", 0), ("volume", 0), ("volume", 3)] {
+            let plan = plan("", &format!("model = \"{model}\"\nincluded = {included}\n{tiers}"));
+            let cost = |units| usage_total_max(&plan, WHOLE, |_| (units, units)).unwrap();
+            for least in 0..30 {
+                for most in least..30 {
+                    let dearest = (least..=most).map(cost).max().unwrap();
+                    assert_eq!(usage_total_max(&plan, WHOLE, |_| (least, most)), Some(dearest), "{model} {least} to {most}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn fee_discount_and_minimum_in_their_order() {
         let settings = "base_fee = { amount = \"49\", due = \"arrears\" }\nminimum = \"60\"\ndiscount_percent = \"10\"";
         let plan = plan(settings, "model = \"per_unit\"\nunit_price = \"1\"");
@@ -305,6 +329,6 @@ mod tests {
     fn money_that_cannot_be_counted_is_an_error_and_not_a_wrong_number() {
         let plan = plan("", "model = \"per_unit\"\nunit_price = \"1000000\"");
         assert!(rate(&plan, WHOLE, &used(u64::MAX)).is_err());
-        assert_eq!(usage_total(&plan, WHOLE, |_| u64::MAX), None);
+        assert_eq!(usage_total_max(&plan, WHOLE, |_| (0, u64::MAX)), None);
     }
 }

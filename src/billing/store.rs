@@ -226,21 +226,30 @@ pub struct UsedByKey {
     pub rated: u64,
     /// and how much in the free trial.
     pub trial: u64,
+    /// Whether it went through the replica that asks.
+    pub is_mine: bool,
 }
 
-/// What every key used between two instants that lie on the edges of cells.
-pub async fn usage_by_key(connection: &mut AnyConnection, from: Micros, to: Micros) -> anyhow::Result<Vec<UsedByKey>> {
+/// What every key used between two instants that lie on the edges of cells, apart for `replica` and for the others.
+pub async fn usage_by_key(
+    connection: &mut AnyConnection,
+    (from, to): (Micros, Micros),
+    replica: &ReplicaId,
+) -> anyhow::Result<Vec<UsedByKey>> {
     let rows = sqlx::query(
         "select usage_cell.partner_id, key_id, plan_id, plan_version, meter, \
          cast(sum(case when cell_start < coalesce(trial.ends_at, 0) then 0 else units end) as bigint), \
-         cast(sum(case when cell_start < coalesce(trial.ends_at, 0) then units else 0 end) as bigint) \
+         cast(sum(case when cell_start < coalesce(trial.ends_at, 0) then units else 0 end) as bigint), \
+         case when replica_id = $3 then 1 else 0 end as is_mine \
          from usage_cell left join \
          (select partner_id, max(trial_ends_at) as ends_at from subscription group by partner_id) trial \
          on trial.partner_id = usage_cell.partner_id \
-         where cell_start >= $1 and cell_start < $2 group by usage_cell.partner_id, key_id, plan_id, plan_version, meter",
+         where cell_start >= $1 and cell_start < $2 group by usage_cell.partner_id, key_id, plan_id, plan_version, meter, \
+         case when replica_id = $3 then 1 else 0 end",
     )
     .bind(from.0)
     .bind(to.0)
+    .bind(replica.as_str())
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -253,6 +262,7 @@ pub async fn usage_by_key(connection: &mut AnyConnection, from: Micros, to: Micr
                 meter: meter(row, 4)?,
                 rated: units(row, 5)?,
                 trial: units(row, 6)?,
+                is_mine: row.try_get::<i64, _>(7)? != 0,
             })
         })
         .collect()

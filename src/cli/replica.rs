@@ -6,7 +6,9 @@ use serde_json::json;
 use super::context::Context;
 use super::control::Control;
 use super::output::{self, Format};
+use crate::billing::budget_store;
 use crate::http::control::Backlog;
+use crate::ids::ReplicaId;
 use crate::metering::replica_store::{self, Replica as Known};
 
 #[derive(Subcommand)]
@@ -42,7 +44,12 @@ impl Replica {
             }
             Self::Retire { id, force } => {
                 let mut transaction = db.begin().await?;
-                let since = replica_store::retire(&mut transaction, &id.as_str().into(), force, now).await?;
+                let id = ReplicaId::from(id);
+                let since = replica_store::retire(&mut transaction, &id, force, now).await?;
+                // One that still runs may still use what it was granted.
+                if replica_store::is_silent(&mut transaction, &id, now).await? {
+                    budget_store::settle(&mut transaction, db.dialect(), &id, now).await?;
+                }
                 transaction.commit().await?;
                 let words = if since == now { "is retired" } else { "was retired before" };
                 output::line(&format!("{id} {words}: no close waits for it since {since}"))

@@ -75,14 +75,14 @@ impl Caller {
         Limits { rate: self.plan.rate, key_rate: self.credential.rate(), concurrency: self.plan.concurrency }
     }
 
-    fn ask(&self, units: Tally) -> Ask<'_> {
+    fn ask(&self, units: Tally) -> Ask {
         let Self { credential, plan, now, .. } = self;
         Ask {
-            partner: &credential.account.partner.id,
-            calendar: &credential.account.calendar,
-            key: &credential.id,
+            partner: credential.account.partner.id.clone(),
+            calendar: credential.account.calendar.clone(),
+            key: credential.id.clone(),
             key_quota: credential.quota_units(),
-            plan,
+            plan: plan.clone(),
             units,
             now: *now,
         }
@@ -99,14 +99,17 @@ impl Caller {
 }
 
 /// Holds back what the operation may cost. One unit of the rate was taken when the request came in: the least that one costs.
-pub fn admit(caller: &Caller, estimate: Estimate, inside: &Inside, budgets: &Budgets) -> Result<Admitted, Refusal> {
+pub async fn admit(caller: &Caller, estimate: Estimate, inside: &Inside, budgets: &Budgets) -> Result<Admitted, Refusal> {
     let more = estimate.units.total().saturating_sub(1);
     if let Err(refusal) = inside.take(more, caller.now) {
         inside.give_back(1, caller.now);
         return Err(refusal);
     }
     let reservation = match caller.credential.mode {
-        Mode::Live => Some(budgets.reserve(caller.ask(estimate.units)).inspect_err(|_| inside.give_back(more + 1, caller.now))?),
+        Mode::Live => {
+            let reserved = budgets.reserve(caller.ask(estimate.units)).await;
+            Some(reserved.inspect_err(|_| inside.give_back(more + 1, caller.now))?)
+        }
         Mode::Test => None,
     };
     Ok(Admitted { reservation, estimate })

@@ -169,7 +169,7 @@ impl Gate {
             Method::Post => request::of_body(&body),
         };
         let mut ready = self.ready(parameters.map_err(refused)?, method).map_err(refused)?;
-        let admitted = self.admit(caller, &ready, &inside)?;
+        let admitted = self.admit(caller, &ready, &inside).await?;
         self.metrics.step(Step::Admit, step.elapsed());
         let requested = admitted.estimate.units.total();
 
@@ -216,11 +216,11 @@ impl Gate {
         self.documents.ready(&query, operation_name.as_deref(), variables.unwrap_or_default(), method)
     }
 
-    fn admit(&self, caller: &Caller, ready: &Ready, inside: &Inside) -> Result<Admitted, Refused> {
+    async fn admit(&self, caller: &Caller, ready: &Ready, inside: &Inside) -> Result<Admitted, Refused> {
         let (estimate, checked) = ready.check(&caller.terms, &caller.rules);
         checked.map_err(|refusal| self.refused(caller, inside, refusal, Some(estimate.units.total())))?;
-        admit::admit(caller, estimate, inside, &self.budgets)
-            .map_err(|refusal| self.refused(caller, inside, refusal, Some(estimate.units.total())))
+        let admitted = admit::admit(caller, estimate, inside, &self.budgets).await;
+        admitted.map_err(|refusal| self.refused(caller, inside, refusal, Some(estimate.units.total())))
     }
 
     fn refused(&self, caller: &Caller, inside: &Inside, refusal: Refusal, requested: Option<u64>) -> Refused {

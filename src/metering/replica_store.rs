@@ -75,6 +75,23 @@ pub async fn replicas(connection: &mut AnyConnection) -> anyhow::Result<Vec<Repl
     rows.iter().map(replica).collect()
 }
 
+/// How many replicas seem to run.
+pub async fn alive(connection: &mut AnyConnection, now: Micros) -> anyhow::Result<u64> {
+    let since = now.0.saturating_sub(i64::try_from(ALIVE.as_micros())?);
+    let row = sqlx::query("select count(*) from replica where retired_at is null and reported_at >= $1")
+        .bind(since)
+        .fetch_one(connection)
+        .await?;
+    Ok(u64::try_from(row.try_get::<i64, _>(0)?)?)
+}
+
+/// Whether a replica has been silent for so long that it seems to be gone.
+pub async fn is_silent(connection: &mut AnyConnection, id: &ReplicaId, now: Micros) -> anyhow::Result<bool> {
+    let row = sqlx::query("select reported_at from replica where id = $1").bind(id.as_str()).fetch_optional(connection).await?;
+    let reported = row.map(|row| row.try_get(0)).transpose()?;
+    Ok(reported.is_none_or(|reported| now.since(Micros(reported)) >= ALIVE))
+}
+
 /// Retires a replica, so that closes do not wait for it: since when it is. One that seems to be alive is refused, unless
 /// `force` says that whatever it still ships shall be late.
 pub async fn retire(connection: &mut AnyConnection, id: &ReplicaId, force: bool, now: Micros) -> anyhow::Result<Micros> {

@@ -42,6 +42,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const BACKLOG_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// A stop waits this long for an archive that does not answer: what is missing there stays on this disk for the next start.
 const ARCHIVE_STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Whether other replicas want leased quota back is looked up this often.
+const BUDGETS_EVERY: Duration = Duration::from_millis(500);
 /// What is past retention is looked for this often.
 const RETENTION_EVERY: Duration = Duration::from_secs(3600);
 /// Operators and commands are few.
@@ -126,7 +128,7 @@ pub async fn start_gateway(settings: Settings, projects: bool) -> anyhow::Result
     let (stop_shipping, shipping) = watch::channel(false);
     let shipper = tokio::spawn(shipper.run(shipping));
     wait_for_backlog(&journal, shipped.clone(), &ship_now).await?;
-    let budgets = Budgets::open(&db, clock.now()).await?;
+    let budgets = Budgets::open(&db, journal.replica(), clock.now()).await?;
 
     let sdl = product::sdl();
     let validate = product::validator(settings.gate.suggestions);
@@ -184,6 +186,10 @@ pub async fn start_gateway(settings: Settings, projects: bool) -> anyhow::Result
         tokio::spawn({
             let (directory, poll, stop) = (directory.clone(), app.settings.gate.directory_poll, working.clone());
             async move { directory.follow(poll, stop).await }
+        }),
+        tokio::spawn({
+            let (app, stop) = (app.clone(), working.clone());
+            async move { app.gate.budgets.follow(BUDGETS_EVERY, stop).await }
         }),
         tokio::spawn(last_used.run(app.settings.gate.last_used_every, working.clone())),
         tokio::spawn(every(app.settings.features.snapshot_every, working.clone(), {
