@@ -288,7 +288,8 @@ mod tests {
 
     #[test]
     fn what_usage_may_cost_is_the_dearest_of_what_it_may_be() {
-        let tiers = "tiers = [{ up_to = 10, unit_price = \"1\" }, { up_to = 20, unit_price = \"0.5\" }, { unit_price = \"0.1\" }]";
+        let tiers =
+            "tiers = [{ up_to = 10, unit_price = \"1\" }, { up_to = 20, unit_price = \"0.5\" }, { unit_price = \"0.1\" }]";
         for (model, included) in [("graduated", 0), ("volume", 0), ("volume", 3)] {
             let plan = plan("", &format!("model = \"{model}\"\nincluded = {included}\n{tiers}"));
             let cost = |units| usage_total_max(&plan, WHOLE, |_| (units, units)).unwrap();

@@ -1,7 +1,9 @@
 //! Limits over HTTP: a partner gets what its plan says, whatever it asks for and however often; what is money is exact, also
 //! across restarts; the headers add up.
 
+mod model;
 mod neighbours;
+mod replicas;
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -291,7 +291,8 @@ impl Book {
 pub(super) fn limits(ask: &Ask) -> Vec<Counted> {
     let quota = ask.plan.quota.filter(|quota| quota.then == Overage::Refuse).map(|_| Counted::Units);
     let key = ask.key_quota.map(|_| Counted::Key(ask.key.clone()));
-    let meters = Meter::ALL.into_iter().filter(|meter| ask.cap().is_some() && ask.plan.charges.iter().any(|it| it.meter == *meter));
+    let meters =
+        Meter::ALL.into_iter().filter(|meter| ask.cap().is_some() && ask.plan.charges.iter().any(|it| it.meter == *meter));
     let lines = meters.map(|meter| Counted::Line(ask.plan.id.clone(), ask.plan.version, meter));
     quota.into_iter().chain(key).chain(lines).collect()
 }

@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::Ask;
 use super::block;
 use super::book::{Book, More, limits};
 use super::used::Used;
-use super::Ask;
 use crate::billing::budget_store::{Counted, Grants};
 use crate::clock::Micros;
 use crate::error::Refusal;

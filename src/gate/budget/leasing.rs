@@ -33,11 +33,13 @@ pub(super) struct Leasing {
     replica: ReplicaId,
     failed_at: Mutex<Option<Instant>>,
     is_failing: AtomicBool,
+    /// The last time that somebody wanted something back.
+    wanted_at: Mutex<Micros>,
 }
 
 impl Leasing {
     pub(super) fn new(db: Db, replica: ReplicaId) -> Self {
-        Self { db, replica, failed_at: Mutex::new(None), is_failing: AtomicBool::new(false) }
+        Self { db, replica, failed_at: Mutex::new(None), is_failing: AtomicBool::new(false), wanted_at: Mutex::new(Micros(0)) }
     }
 
     /// Holds back what a request may use once the database has granted it.
@@ -125,13 +127,16 @@ impl Leasing {
         Ok(Some(decided))
     }
 
-    /// Gives back what is wanted by others. `since` is the last time that was seen.
-    pub(super) async fn give_back_wanted(&self, leased: &HashMap<PartnerId, Arc<Account>>, since: &mut Micros) {
-        let earlier = Micros(since.0.saturating_sub(i64::try_from(APART.as_micros()).unwrap_or(0)));
+    /// Gives back what is wanted by others.
+    pub(super) async fn give_back_wanted(&self, leased: &HashMap<PartnerId, Arc<Account>>) {
+        let earlier = Micros(self.wanted_at.lock().0.saturating_sub(i64::try_from(APART.as_micros()).unwrap_or(0)));
         let wanted = within(ANSWER_TIMEOUT, async { store::wanted(&mut *self.db.read().await?, earlier).await }).await;
         self.told(&wanted);
         for (partner, month, at) in wanted.unwrap_or_default() {
-            *since = at.max(*since);
+            {
+                let mut last = self.wanted_at.lock();
+                *last = at.max(*last);
+            }
             let Some(account) = leased.get(&partner) else { continue };
             let is_new = {
                 let book = account.book.lock();

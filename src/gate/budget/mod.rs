@@ -145,13 +145,22 @@ impl Budgets {
 
     /// Gives back what others ask for and this replica does not use, until `stop` says so; then all that it does not use.
     pub async fn follow(&self, every: Duration, mut stop: watch::Receiver<bool>) {
-        let mut since = Micros(0);
         while tokio::time::timeout(every, stop.wait_for(|stop| *stop)).await.is_err() {
-            let leased = self.leased();
-            if !leased.is_empty() {
-                self.leasing.give_back_wanted(&leased, &mut since).await;
-            }
+            self.give_back_wanted().await;
         }
+        self.give_back().await;
+    }
+
+    /// Gives back what others ask for and this replica does not use.
+    pub async fn give_back_wanted(&self) {
+        let leased = self.leased();
+        if !leased.is_empty() {
+            self.leasing.give_back_wanted(&leased).await;
+        }
+    }
+
+    /// Gives back all that this replica does not use.
+    pub async fn give_back(&self) {
         self.leasing.give_back_all(&self.leased()).await;
     }
 
