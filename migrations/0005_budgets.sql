@@ -9,6 +9,8 @@ create table budget_month (
     wanted_at bigint not null,
     primary key (partner_id, month_start)
 );
+-- Every gateway looks for what is wanted now.
+create index budget_month_by_want on budget_month (wanted_at);
 
 -- Counted from the month's start, so that a replica can say again what it holds, and what it used lies within.
 create table budget_grant (

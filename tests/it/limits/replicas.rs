@@ -193,6 +193,59 @@ async fn a_quota_holds_while_gateways_are_killed() {
     assert!(told <= used, "seed {seed}: {told}");
 }
 
+/// What a gateway had leased that is gone for good is free again once it is retired, and not before.
+#[tokio::test(flavor = "multi_thread")]
+async fn retiring_a_gateway_sets_free_what_it_had_leased() {
+    let database = Database::new(Kind::Postgres).await;
+    let file = database.file("plan.toml", &plan("q", 1000, 1000, "quota = { units = 100, then = \"refuse\" }"));
+    tollgate(&database, &["plan", "apply", file.to_str().unwrap()]).ok();
+    tollgate(&database, &["partner", "create", "Ada", "--plan", "q"]).ok();
+    let key = issue(&database, &["Ada"]).key;
+    let machines = [database.beside(), database];
+    let events = machines[0].file("events.ndjson", &format!("{}\n", counted("c", "A", "X", 1)));
+    for machine in &machines {
+        tollgate(machine, &["ingest", events.to_str().unwrap()]).ok();
+    }
+    let (goes, stays) = (Process::serve(&machines[0]), Process::serve(&machines[1]));
+    let http = reqwest::Client::new();
+    let asked = async |process: &Process| {
+        ask(&http, &format!("http://{}/graphql", process.address), &key, json!({ "query": ONE })).await.status
+    };
+    assert_eq!(asked(&goes).await, 200);
+    while machines[0].number(USED).await < 1 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let gone: i64 =
+        machines[0].number("select cast(sum(units) as bigint) from budget_grant where key_id = '' and meter = ''").await;
+    assert!(gone > 1, "it has leased some ahead: {gone}");
+    goes.kill();
+    let to_the_end = async || {
+        let (mut answered, mut refused) = (0, 0);
+        while refused < 4 {
+            if asked(&stays).await == 200 {
+                (answered, refused) = (answered + 1, 0);
+            } else {
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(400)).await;
+            }
+        }
+        answered
+    };
+    assert_eq!(to_the_end().await, 100 - gone);
+    let mut connection = machines[0].connect().await;
+    let dead: String =
+        sqlx::query_scalar("select id from replica order by watermark limit 1").fetch_one(&mut connection).await.unwrap();
+    // While it seems to run, it may still use what it has.
+    tollgate(&machines[1], &["replica", "retire", &dead, "--force"]).ok();
+    assert_eq!(to_the_end().await, 0);
+    let silent = "update replica set reported_at = 0 where id = $1";
+    sqlx::query(silent).bind(&dead).execute(&mut connection).await.unwrap();
+    tollgate(&machines[1], &["replica", "retire", &dead]).ok();
+    assert_eq!(to_the_end().await, gone - 1);
+    stays.terminate();
+    assert_eq!(machines[0].number(USED).await, 100);
+}
+
 on_both_databases! {
     async fn where_nothing_is_limited_nothing_is_leased(database: Database) {
         let gateway = stocked(&database, &plan("bill", 1000, 1000, "quota = { units = 3, then = \"bill\" }")).await;
