@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
@@ -50,7 +49,7 @@ impl Engine {
         let _step = self.step.lock().await;
         let (until, live) = self.stand_still().await?;
         let rebuilt = EmbeddedStore::empty(&self.snapshots, self.partitions(), self.limits);
-        let events = projector::rebuild(&*self.parts.log, &rebuilt, Some(&until)).await?;
+        let events = projector::advance(&*self.parts.log, &rebuilt, Some(&until)).await?;
         let replayed = Replayed::of(events, &live, &rebuilt.dump().await?);
         if let (Some(store), false) = (&self.parts.own_store, verify) {
             store.adopt(rebuilt);
@@ -83,7 +82,7 @@ impl Engine {
     async fn replay_beside(&self, live: &RedisStore) -> anyhow::Result<Replayed> {
         let before = live.generation();
         let next = live.next_generation().await?;
-        let events = projector::rebuild(&*self.parts.log, &next, None).await?;
+        let mut events = projector::advance(&*self.parts.log, &next, None).await?;
         // What came meanwhile is little by now.
         let same = match self.stand_still().await {
             Ok((until, dump)) => {
@@ -96,16 +95,20 @@ impl Engine {
             Some(dump) => Some(Replayed::of(events, &dump, &next.dump().await?)),
             None => None,
         };
-        for partition in 0..self.partitions() {
-            next.release(partition).await;
+        next.save().await;
+        // Again, so that nothing waits for more than what came during one such pass.
+        events += projector::advance(&*self.parts.log, &next, None).await?;
+        let seal = live.seal().await?;
+        match projector::advance(&*self.parts.log, &next, None).await {
+            Ok(more) => events += more,
+            Err(error) => {
+                live.break_seal(seal).await?;
+                return Err(error);
+            }
         }
-        ensure!(
-            live.generation() == before,
-            "another replay has switched the feature store meanwhile: nothing was changed by this one"
-        );
-        live.switch_to(next.generation()).await?;
+        live.switch_to(next.generation(), seal).await?;
         tokio::time::sleep(GENERATION_READ_ON).await;
         live.remove(before).await?;
-        Ok(compared.unwrap_or(Replayed { events, identical: None, difference: None }))
+        Ok(compared.map_or(Replayed { events, identical: None, difference: None }, |compared| Replayed { events, ..compared }))
     }
 }

@@ -22,7 +22,7 @@ use crate::clock::Micros;
 use crate::event::{Event, Identity};
 use crate::money::Currency;
 
-pub use self::redis::RedisStore;
+pub use self::redis::{RedisStore, Seal};
 pub use checkpoints::{Checkpoints, ObjectCheckpoints};
 pub use embedded::EmbeddedStore;
 pub use scope::Scope;

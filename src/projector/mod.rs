@@ -4,4 +4,4 @@ mod fold;
 mod run;
 
 pub use fold::fold;
-pub use run::{Projector, Step, rebuild};
+pub use run::{Projector, Step, advance};

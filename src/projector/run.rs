@@ -196,13 +196,12 @@ impl Projector {
     }
 }
 
-/// Folds the log into `features`, which is empty, from its start to the offsets `until`, or to its end as it is by then: a replay. Leaves
+/// Folds the log into `features`, from where that stands to the offsets `until`, or to the log's end as it is by then: a replay. Leaves
 /// dead letters alone; they were written the first time.
-pub async fn rebuild(log: &dyn EventLog, features: &dyn FeatureStore, until: Option<&[Option<u64>]>) -> anyhow::Result<u64> {
-    let mut applied = vec![None; usize::from(log.partitions())];
+pub async fn advance(log: &dyn EventLog, features: &dyn FeatureStore, until: Option<&[Option<u64>]>) -> anyhow::Result<u64> {
+    let mut applied = Vec::new();
     for partition in 0..log.partitions() {
-        let begins = features.resume(partition).await?;
-        anyhow::ensure!(begins.is_none(), "partition {partition} of the store that is to be rebuilt is not empty");
+        applied.push(features.resume(partition).await?);
     }
     let mut reader = log.reader(&applied).await?;
     let (mut events, mut ended) = (0, BTreeSet::new());

@@ -27,6 +27,15 @@ pub(super) struct Call<'a> {
     bytes: usize,
 }
 
+/// What became of a call.
+pub(super) enum Sent {
+    Written,
+    /// Nothing was written: the partition stands here.
+    Elsewhere(Head),
+    /// Nothing was written: the partition has this seal.
+    Sealed(String),
+}
+
 impl<'a> Call<'a> {
     pub(super) fn new(keys: &'a Keys, partition: u16) -> Self {
         Self { keys, partition, set: Vec::new(), delete: Vec::new(), add: Vec::new(), remove: Vec::new(), bytes: 0 }
@@ -82,17 +91,11 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// Writes it all where the partition stands at `expected`, which becomes `position`. Answers where it stands instead.
-    pub(super) async fn send(
-        &self,
-        link: &Link,
-        expected: &str,
-        position: &str,
-        as_of: Option<Micros>,
-    ) -> anyhow::Result<Result<(), Head>> {
+    /// Writes it all where the partition stands at `expected`, which becomes `position`.
+    pub(super) async fn send(&self, link: &Link, expected: &str, position: &str, as_of: Option<Micros>) -> anyhow::Result<Sent> {
         let build = |command: &str, script: &str| {
             let mut command = redis::cmd(command);
-            command.arg(script).arg(1 + self.len()).arg(self.keys.head(self.partition));
+            command.arg(script).arg(2 + self.len()).arg(self.keys.head(self.partition)).arg(self.keys.seal(self.partition));
             let (added, removed) = (self.add.iter().map(|(key, _)| key), self.remove.iter().map(|(key, _)| key));
             for key in self.set.iter().map(|(key, _)| key).chain(&self.delete).chain(added).chain(removed) {
                 command.arg(key);
@@ -107,15 +110,16 @@ impl<'a> Call<'a> {
             }
             command
         };
-        let answered: redis::RedisResult<(bool, Option<Vec<u8>>)> = link.raw(&build("EVALSHA", &HASH)).await;
+        let answered: redis::RedisResult<(u8, Option<Vec<u8>>)> = link.raw(&build("EVALSHA", &HASH)).await;
         let answered = match answered {
             // A server that was started anew. The text goes to this partition's node, where SCRIPT LOAD would need all of them.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => link.raw(&build("EVAL", CODE)).await,
             answered => answered,
         };
         match answered.with_context(|| link.failed())? {
-            (true, _) => Ok(Ok(())),
-            (false, head) => Ok(Err(Head::of(head.as_deref())?)),
+            (1, _) => Ok(Sent::Written),
+            (2, seal) => Ok(Sent::Sealed(String::from_utf8_lossy(&seal.unwrap_or_default()).into_owned())),
+            (_, head) => Ok(Sent::Elsewhere(Head::of(head.as_deref())?)),
         }
     }
 }

@@ -1,16 +1,18 @@
 #!lua
 -- One step of one partition: what it must find there, or nothing is written.
 --
--- KEYS: the head; then those to set, to delete, to add to, to remove from.
+-- KEYS: the head; the seal; then those to set, to delete, to add to, to remove from.
 -- ARGV: the position to find; the new one; the instant up to which it is complete; how many keys of each kind; then the values
 -- to set, the members to add, the members to remove.
--- Answers {1, false}, or {0, head} where it found something else.
+-- Answers {1, false}; {0, head} where it found something else; {2, seal} where the partition is sealed.
+local seal = redis.call('GET', KEYS[2])
+if seal then return {2, seal} end
 local head = redis.call('GET', KEYS[1])
 local position, as_of = '', '-'
 if head then position, as_of = string.match(head, '^(%S+) (%S+)$') end
 if position ~= ARGV[1] then return {0, head} end
 
-local key, arg = 1, 7
+local key, arg = 2, 7
 for _ = 1, tonumber(ARGV[4]) do
   key, arg = key + 1, arg + 1
   redis.call('SET', KEYS[key], ARGV[arg])

@@ -46,6 +46,11 @@ impl Keys {
         format!("{}:h", self.tag(partition))
     }
 
+    /// While it is there, nothing is written to the partition.
+    pub(super) fn seal(&self, partition: u16) -> String {
+        format!("{}:seal", self.tag(partition))
+    }
+
     /// What is true of a SKU.
     pub(super) fn view(&self, partition: u16, sku: &str) -> String {
         format!("{}:v:{sku}", self.tag(partition))

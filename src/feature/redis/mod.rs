@@ -9,6 +9,7 @@
 //! Redis must not evict keys (`maxmemory-policy noeviction`, its default), and be 7.0 or later.
 
 mod call;
+mod generation;
 mod head;
 mod held;
 mod keys;
@@ -31,12 +32,12 @@ use super::state::Partition;
 use super::{Applied, ApplyError, ChangeBatch, FeatureStore, Found, Limits, Read, Scope, Standing};
 use crate::clock::Micros;
 use crate::event::Identity;
+pub use generation::Seal;
 use head::Head;
 use held::{Held, Pending};
 use keys::Keys;
 use layout::Layout;
 use link::Link;
-use write::Writer;
 
 /// Another generation is seen after this, at the latest.
 const LAYOUT_READ_EVERY: Duration = Duration::from_secs(1);
@@ -101,47 +102,9 @@ impl RedisStore {
         Self { shared: Arc::new(shared), limits, checkpoints, is_replay: false, slots }
     }
 
-    /// An empty store beside this one, in the next generation of keys, for a replay: nobody reads it before [`Self::switch_to`]. What an
-    /// earlier replay left there is written over. Its checkpoints are its own, and are there once its partitions are let go of.
-    pub async fn next_generation(&self) -> anyhow::Result<Self> {
-        let Shared { link, prefix, partitions, .. } = &*self.shared;
-        let keys = Keys::new(prefix, self.generation() + 1, *partitions);
-        for partition in 0..*partitions {
-            // Without a head a partition is written anew as a whole.
-            let _: i64 = link.query(redis::cmd("DEL").arg(keys.head(partition))).await?;
-        }
-        let keys = ArcSwap::from_pointee(keys);
-        let shared = Shared { link: link.clone(), prefix: prefix.clone(), partitions: *partitions, keys, layout_read: None };
-        Ok(Self { is_replay: true, ..Self::of(shared, self.limits, self.checkpoints.clone()) })
-    }
-
-    /// Removes what `generation` has in Redis, which nobody reads any more.
-    pub async fn remove(&self, generation: u32) -> anyhow::Result<()> {
-        let Shared { link, prefix, partitions, .. } = &*self.shared;
-        ensure!(generation != self.generation(), "generation {generation} of the feature store is the one in use");
-        let keys = Keys::new(prefix, generation, *partitions);
-        for partition in 0..*partitions {
-            let slot = Slot::default();
-            let mut nothing = Held::new(Partition::default(), generation);
-            nothing.expected = write::head(link, &keys, partition).await?.position();
-            *slot.held.write() = Some(nothing);
-            Writer { link, keys: &keys, partition, slot: &slot }.commit(None).await?;
-            let _: i64 = link.query(redis::cmd("DEL").arg(keys.head(partition))).await?;
-        }
-        Ok(())
-    }
-
     /// Which generation of keys this store is in.
     pub fn generation(&self) -> u32 {
         self.shared.keys.load().generation
-    }
-
-    /// Everybody reads `generation` from now on, within a second; who holds partitions takes them up anew. The keys of the one before stay.
-    pub async fn switch_to(&self, generation: u32) -> anyhow::Result<()> {
-        let Shared { link, prefix, partitions, .. } = &*self.shared;
-        Layout::new(generation, *partitions).write(link, prefix).await?;
-        self.shared.use_generation(generation);
-        Ok(())
     }
 
     fn slot(&self, partition: u16) -> &Arc<Slot> {
@@ -288,11 +251,7 @@ impl FeatureStore for RedisStore {
     async fn commit(&self, partition: u16, complete_to: Option<Micros>) -> Result<(), ApplyError> {
         let slot = self.slot(partition);
         let mut turn = slot.turn.lock().await;
-        let keys = self.shared.current();
-        if slot.held.read().as_ref().is_none_or(|held| held.generation != keys.generation) {
-            return Err(ApplyError::Moved { stands: None, expected: None });
-        }
-        Writer { link: &self.shared.link, keys: &keys, partition, slot }.commit(complete_to).await?;
+        self.write(partition, slot, complete_to).await?;
         self.checkpoint(partition, &mut turn, false).await;
         Ok(())
     }

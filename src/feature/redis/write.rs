@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Slot;
-use super::call::Call;
+use super::call::{Call, Sent};
 use super::head::{self, Head};
 use super::held::{Listed, Pending};
 use super::keys::Keys;
@@ -28,6 +28,25 @@ pub(super) struct Writer<'a> {
     pub(super) keys: &'a Keys,
     pub(super) partition: u16,
     pub(super) slot: &'a Slot,
+}
+
+/// Why nothing more was written.
+pub(super) enum Stopped {
+    /// A replay is about to switch.
+    Sealed(String),
+    Failed(ApplyError),
+}
+
+impl From<ApplyError> for Stopped {
+    fn from(error: ApplyError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<anyhow::Error> for Stopped {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 /// Where a commit leads.
@@ -55,9 +74,9 @@ enum Work<'a> {
 
 impl<'a> Writer<'a> {
     /// Nobody else changes what is held meanwhile: the caller has the partition's turn.
-    pub(super) async fn commit(&self, complete_to: Option<Micros>) -> Result<(), ApplyError> {
+    pub(super) async fn commit(&self, complete_to: Option<Micros>) -> Result<(), Stopped> {
         let Some((work, step)) = self.plan(complete_to)? else {
-            return Err(ApplyError::Moved { stands: None, expected: None });
+            return Err(ApplyError::Moved { stands: None, expected: None }.into());
         };
         match work {
             Work::Nothing => return Ok(()),
@@ -109,17 +128,19 @@ impl<'a> Writer<'a> {
         Ok(Some((work, Step { expected, position, as_of: held.as_of.max(complete_to) })))
     }
 
-    async fn send(&self, call: &Call<'_>, step: &Step) -> Result<(), ApplyError> {
-        let stands = match call.send(self.link, &step.expected, &step.position, step.as_of).await? {
-            Ok(()) => return Ok(()),
-            Err(head) => head.applied(),
-        };
-        let expected = self.slot.held.read().as_ref().and_then(|held| held.stands);
-        Err(ApplyError::Moved { stands, expected })
+    async fn send(&self, call: &Call<'_>, step: &Step) -> Result<(), Stopped> {
+        match call.send(self.link, &step.expected, &step.position, step.as_of).await? {
+            Sent::Written => Ok(()),
+            Sent::Sealed(seal) => Err(Stopped::Sealed(seal)),
+            Sent::Elsewhere(head) => {
+                let expected = self.slot.held.read().as_ref().and_then(|held| held.stands);
+                Err(ApplyError::Moved { stands: head.applied(), expected }.into())
+            }
+        }
     }
 
     /// Readers are told nothing of the partition until all of it is there.
-    async fn write_anew(&self, skus: &[Arc<str>], all: bool, step: &Step) -> Result<(), ApplyError> {
+    async fn write_anew(&self, skus: &[Arc<str>], all: bool, step: &Step) -> Result<(), Stopped> {
         let partition = self.partition;
         tracing::info!(partition, products = skus.len(), all, "a partition of the feature store is written anew");
         let mark = head::new_mark();
@@ -136,7 +157,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Removes what Redis has, and the memory has not.
-    async fn remove_others(&self, marked: &Step) -> Result<(), ApplyError> {
+    async fn remove_others(&self, marked: &Step) -> Result<(), Stopped> {
         let mut after: Option<Arc<str>> = None;
         loop {
             let there = read::listed(self.link, &self.keys.all(self.partition), after.as_deref(), LOOKED_UP).await?;
@@ -151,7 +172,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    async fn write_piece(&self, skus: &[Arc<str>], marked: &Step) -> Result<(), ApplyError> {
+    async fn write_piece(&self, skus: &[Arc<str>], marked: &Step) -> Result<(), Stopped> {
         let mut left = skus;
         let before = self.before(skus).await?;
         let mut before = before.iter();

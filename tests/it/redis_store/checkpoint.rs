@@ -50,7 +50,7 @@ async fn a_large_partition_is_written_anew_in_pieces() {
         follow(&live.next_generation().await.unwrap(), &foreign, 600, 600).await;
         let again = live.next_generation().await.unwrap();
         follow(&again, &log, events, events).await;
-        again.switch_to(again.generation()).await.unwrap();
+        live.switch_to(again.generation(), live.seal().await.unwrap()).await.unwrap();
         let (reader, fresh) = (open(&url, &prefix).await, open(&url, &other).await);
         assert_same(&reader, &log, events, WIDE, "over what was there").await;
         follow(&fresh, &log, events, 100).await;
