@@ -20,15 +20,20 @@ import random
 import sys
 from datetime import datetime, timezone
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 REQUIRED = ("specversion", "id", "source", "type", "subject", "time", "data")
 
 
 class Sender:
     def __init__(self, bootstrap, topic, settings):
-        self.topic, self.delivered, self.refused = topic, 0, []
+        self.topic, self.delivered, self.refused, self.trouble = topic, 0, [], ""
         self.producer = Producer({
+            # Above librdkafka's own 1,000,000: Tollgate takes events of 1 MiB, and the message's frame comes on top.
+            "message.max.bytes": 1_114_112,
+            # What librdkafka would log is told once, at the end.
+            "log_level": 0,
+            "error_cb": self.failed,
             **settings,
             "bootstrap.servers": bootstrap,
             "acks": "all",
@@ -55,10 +60,16 @@ class Sender:
         else:
             self.refused.append(f"{message.key().decode()}: {error}")
 
+    def failed(self, error):
+        # That all brokers are down says less than why the first one was.
+        if not self.trouble or error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self.trouble = f" ({error.str()})"
+
     def finish(self, seconds=60):
         left = self.producer.flush(seconds)
         if left:
-            raise SystemExit(f"error: {left} events were not acknowledged within {seconds} s: look whether the brokers run, then send all again")
+            raise SystemExit(
+                f"error: {left} events were not acknowledged within {seconds} s{self.trouble}: look whether the brokers run, then send all again")
         if self.refused:
             raise SystemExit(f"error: {len(self.refused)} events were refused, the first one: {self.refused[0]}")
         print(f"delivered {self.delivered} events to {self.topic}")
@@ -106,6 +117,8 @@ def lines(file):
         missing = [name for name in REQUIRED if name not in event] if isinstance(event, dict) else REQUIRED
         if missing:
             raise SystemExit(f"error: line {number} of {file} has no {missing[0]}: see docs/events.md")
+        if not isinstance(event["subject"], str) or not event["subject"]:
+            raise SystemExit(f"error: line {number} of {file} has a subject that is no text: it is the message's key, see docs/events.md")
         yield event
 
 
