@@ -7,7 +7,7 @@
 
 #![expect(clippy::print_stdout, reason = "its answer goes to the script")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,9 @@ use anyhow::{Context, bail, ensure};
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use serde_json::{Value, json};
 use tollgate::clock::Clock;
 use tollgate::event::partition_of;
@@ -25,18 +25,49 @@ use tollgate::event::partition_of;
 const SKUS: u64 = 20_000;
 /// The load comes in slices of this length.
 const SLICE: Duration = Duration::from_millis(5);
+/// Between two questions. Without, asking would take all that is left of the machine.
+const ASK_PAUSE: Duration = Duration::from_millis(1);
 const PROBE_EVERY: Duration = Duration::from_millis(23);
 
-type Client = ThreadedProducer<DefaultProducerContext>;
+type Client = ThreadedProducer<Acknowledgements>;
+
+/// When the broker had each probe, by its number.
+#[derive(Clone, Default)]
+struct Acknowledgements(Arc<Mutex<BTreeMap<usize, Instant>>>);
+
+impl ClientContext for Acknowledgements {}
+
+impl ProducerContext for Acknowledgements {
+    /// A probe's number; 0 for all else.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, delivered: &DeliveryResult<'_>, probe: usize) {
+        if probe > 0 && delivered.is_ok() {
+            self.0.lock().insert(probe, Instant::now());
+        }
+    }
+}
+
+/// One that was seen.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Into the run.
+    at: Duration,
+    /// From its sending until the broker had it, and until an answer showed it.
+    acknowledged_after: Duration,
+    seen_after: Duration,
+}
 
 struct Topic {
     client: Client,
+    acknowledged: Acknowledgements,
     name: String,
     partitions: u16,
 }
 
 impl Topic {
     fn open(brokers: &str, name: &str) -> anyhow::Result<Self> {
+        let acknowledged = Acknowledgements::default();
         let client: Client = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("acks", "all")
@@ -44,16 +75,17 @@ impl Topic {
             .set("compression.type", "lz4")
             .set("linger.ms", "2")
             .set("queue.buffering.max.messages", "500000")
-            .create()?;
+            .create_with_context(acknowledged.clone())?;
         let metadata = client.client().fetch_metadata(Some(name), Duration::from_secs(20))?;
         let partitions = metadata.topics().first().context("no such topic")?.partitions().len();
-        Ok(Self { client, name: name.to_owned(), partitions: u16::try_from(partitions)? })
+        Ok(Self { client, acknowledged, name: name.to_owned(), partitions: u16::try_from(partitions)? })
     }
 
-    fn send(&self, sku: &str, payload: &str) -> anyhow::Result<()> {
+    fn send(&self, sku: &str, payload: &str, probe: usize) -> anyhow::Result<()> {
         loop {
             let partition = i32::from(partition_of(sku, self.partitions));
-            match self.client.send(BaseRecord::to(&self.name).partition(partition).key(sku).payload(payload)) {
+            let record = BaseRecord::with_opaque_to(&self.name, probe).partition(partition).key(sku).payload(payload);
+            match self.client.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                     std::thread::sleep(Duration::from_millis(1))
@@ -88,17 +120,16 @@ fn probe(run: u32, n: u64) -> String {
     )
 }
 
-/// Asks without a pause, and notes when each probe was first seen.
+/// Asks again and again, and notes when each probe was first seen.
 async fn watch(
     url: String,
     key: String,
     sent: Arc<Mutex<VecDeque<(u64, Instant)>>>,
     until: Instant,
-) -> anyhow::Result<(Vec<f64>, Vec<u64>)> {
+) -> anyhow::Result<Vec<(u64, Instant, Instant)>> {
     let http = reqwest::Client::new();
-    let body =
-        json!({ "query": "{ product(sku: \"PROBE\") { inventory(location: \"BER-1\") { onHand freshness { lagMs } } } }" });
-    let (mut latencies, mut lags) = (Vec::new(), Vec::new());
+    let body = json!({ "query": "{ product(sku: \"PROBE\") { inventory(location: \"BER-1\") { onHand } } }" });
+    let mut found = Vec::new();
     while Instant::now() < until {
         let answer =
             http.post(&url).bearer_auth(&key).header("accept", "application/graphql-response+json").json(&body).send().await?;
@@ -109,19 +140,46 @@ async fn watch(
             ensure!(answer["errors"].is_null(), "{answer}");
             continue;
         };
-        lags.extend(inventory["freshness"]["lagMs"].as_u64());
-        let mut sent = sent.lock();
-        while sent.front().is_some_and(|(n, _)| *n <= seen) {
-            if let Some((_, at)) = sent.pop_front() {
-                latencies.push(seen_at.duration_since(at).as_secs_f64() * 1000.0);
+        {
+            let mut sent = sent.lock();
+            while sent.front().is_some_and(|(n, _)| *n <= seen) {
+                found.extend(sent.pop_front().map(|(n, at)| (n, at, seen_at)));
             }
         }
+        tokio::time::sleep(ASK_PAUSE).await;
     }
-    Ok((latencies, lags))
+    Ok(found)
 }
 
-fn percentile<T: Copy + PartialOrd>(sorted: &[T], percent: usize) -> Option<T> {
-    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied()
+/// Worse seconds than this are named.
+const SLOW: Duration = Duration::from_millis(50);
+
+fn told(mut seen: Vec<Seen>) -> Value {
+    let ms = |time: Duration| (time.as_secs_f64() * 10_000.0).round() / 10.0;
+    let percentile = |times: &mut dyn Iterator<Item = Duration>, percent: usize| {
+        let mut times: Vec<Duration> = times.collect();
+        times.sort_unstable();
+        times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).copied().map(ms)
+    };
+    let mut slow: BTreeMap<u64, Duration> = BTreeMap::new();
+    for seen in seen.iter().filter(|seen| seen.seen_after > SLOW) {
+        let worst = slow.entry(seen.at.as_secs()).or_default();
+        *worst = (*worst).max(seen.seen_after);
+    }
+    let slow: Vec<_> = slow.into_iter().map(|(second, worst)| json!([second, ms(worst)])).collect();
+    seen.sort_unstable_by_key(|seen| seen.at);
+    let second_half = &seen[seen.len() / 2..];
+    json!({
+        "probes": seen.len(),
+        "p50Ms": percentile(&mut seen.iter().map(|seen| seen.seen_after), 50),
+        "p99Ms": percentile(&mut seen.iter().map(|seen| seen.seen_after), 99),
+        "maxMs": seen.iter().map(|seen| seen.seen_after).max().map(ms),
+        "p99MsOfSecondHalf": percentile(&mut second_half.iter().map(|seen| seen.seen_after), 99),
+        "acknowledgedP50Ms": percentile(&mut seen.iter().map(|seen| seen.acknowledged_after), 50),
+        "acknowledgedP99Ms": percentile(&mut seen.iter().map(|seen| seen.acknowledged_after), 99),
+        "acknowledgedMaxMs": seen.iter().map(|seen| seen.acknowledged_after).max().map(ms),
+        "slowSeconds": slow,
+    })
 }
 
 async fn load(topic: Topic, url: String, key: String, rate: u64, seconds: u64) -> anyhow::Result<()> {
@@ -129,6 +187,7 @@ async fn load(topic: Topic, url: String, key: String, rate: u64, seconds: u64) -
     let sent = Arc::new(Mutex::new(VecDeque::new()));
     let begun = Instant::now();
     let until = begun + Duration::from_secs(seconds);
+    let acknowledged = topic.acknowledged.clone();
     let watching = tokio::spawn(watch(url, key, sent.clone(), until + Duration::from_secs(2)));
     let sending = std::thread::spawn(move || -> anyhow::Result<u64> {
         // A count has twelve digits at most.
@@ -138,7 +197,7 @@ async fn load(topic: Topic, url: String, key: String, rate: u64, seconds: u64) -
             let due = (begun.elapsed().as_secs_f64() * rate as f64) as u64;
             while n < due {
                 let (sku, text) = event(run, n);
-                topic.send(&sku, &text)?;
+                topic.send(&sku, &text, 0)?;
                 n += 1;
             }
             if probed_at.elapsed() >= PROBE_EVERY {
@@ -147,27 +206,27 @@ async fn load(topic: Topic, url: String, key: String, rate: u64, seconds: u64) -
                 let number = base + begun.elapsed().as_millis() as u64;
                 let text = probe(run, number);
                 sent.lock().push_back((number, Instant::now()));
-                topic.send("PROBE", &text)?;
+                topic.send("PROBE", &text, usize::try_from(number)?)?;
             }
             std::thread::sleep(SLICE);
         }
         topic.client.flush(Duration::from_secs(60))?;
         Ok(n)
     });
-    let (mut latencies, mut lags) = watching.await??;
+    let found = watching.await??;
     let events = sending.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
-    ensure!(latencies.len() > 10, "the probes were not seen");
-    let half = latencies.len() / 2;
-    let mut second_half = latencies[half..].to_vec();
-    latencies.sort_by(f64::total_cmp);
-    second_half.sort_by(f64::total_cmp);
-    lags.sort_unstable();
-    let told = json!({
-        "rate": rate, "seconds": seconds, "eventsPerSecond": events / seconds, "probes": latencies.len(),
-        "p50Ms": percentile(&latencies, 50), "p99Ms": percentile(&latencies, 99), "maxMs": latencies.last(),
-        "p99MsOfSecondHalf": percentile(&second_half, 99),
-        "lagMsP99": percentile(&lags, 99),
-    });
+    ensure!(found.len() > 10, "the probes were not seen");
+    let acknowledged = acknowledged.0.lock();
+    let seen = |&(number, sent, seen): &(u64, Instant, Instant)| {
+        let had = acknowledged.get(&usize::try_from(number).ok()?)?;
+        Some(Seen {
+            at: sent.duration_since(begun),
+            acknowledged_after: had.duration_since(sent),
+            seen_after: seen.duration_since(sent),
+        })
+    };
+    let mut told = told(found.iter().filter_map(seen).collect());
+    told["eventsPerSecond"] = json!(events / seconds);
     println!("{told}");
     Ok(())
 }
@@ -186,7 +245,7 @@ fn fill(topic: &Topic, events: u64) -> anyhow::Result<()> {
     let (run, begun) = (rand::random(), Instant::now());
     for n in 0..events {
         let (sku, text) = event(run, n);
-        topic.send(&sku, &text)?;
+        topic.send(&sku, &text, 0)?;
     }
     topic.client.flush(Duration::from_secs(120))?;
     println!("{}", json!({ "events": events, "seconds": begun.elapsed().as_secs_f64() }));

@@ -36,6 +36,11 @@ impl Identity {
         half.copy_from_slice(&hash.finalize()[..16]);
         Self(half)
     }
+
+    /// Its first bits, as even as those of any hash.
+    pub(crate) fn prefix(self) -> u16 {
+        u16::from_be_bytes([self.0[0], self.0[1]])
+    }
 }
 
 /// An event that keeps the contract.

@@ -6,6 +6,7 @@
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use async_trait::async_trait;
@@ -15,9 +16,9 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::state::Partition;
+use super::state::{Frozen, Partition};
 
-const MAGIC: &[u8; 8] = b"TGCKP\x01\0\0";
+const MAGIC: &[u8; 8] = b"TGCKP\x02\0\0";
 const KEPT: usize = 2;
 
 /// Where the states of partitions are kept.
@@ -31,8 +32,37 @@ pub trait Checkpoints: Send + Sync {
     async fn load(&self, generation: u32, partition: u16) -> anyhow::Result<Option<Bytes>>;
 }
 
-pub(super) fn encode(state: &Partition, partitions: u16) -> anyhow::Result<Bytes> {
-    Ok(postcard::to_allocvec(&(partitions, state))?.into())
+/// How much of a core encoding may take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    Full,
+    /// A quarter: events are applied meanwhile, and must not be late for it.
+    Gentle,
+}
+
+/// Rests three times as long as it worked.
+struct Paced {
+    bytes: Vec<u8>,
+    pace: Pace,
+    rested_at: usize,
+    worked_since: Instant,
+}
+
+const WORK_BYTES: usize = 64 << 10;
+
+impl Extend<u8> for Paced {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        self.bytes.extend(bytes);
+        if self.pace == Pace::Gentle && self.bytes.len() - self.rested_at >= WORK_BYTES {
+            std::thread::sleep(3 * self.worked_since.elapsed());
+            (self.rested_at, self.worked_since) = (self.bytes.len(), Instant::now());
+        }
+    }
+}
+
+pub(super) fn encode(state: &Frozen, partitions: u16, pace: Pace) -> anyhow::Result<Bytes> {
+    let paced = Paced { bytes: Vec::new(), pace, rested_at: 0, worked_since: Instant::now() };
+    Ok(postcard::to_extend(&(partitions, state), paced)?.bytes.into())
 }
 
 pub(super) fn decode(bytes: &[u8], partitions: u16) -> anyhow::Result<Partition> {

@@ -32,7 +32,7 @@ impl Slot {
         // Nothing else changes details.
         let of_details =
             change.event.as_ref().filter(|event| matches!(event.body, Body::ProductUpserted { .. } | Body::Compensated { .. }));
-        let details = |state: &Partition, sku: &str| state.products.get(sku).and_then(Product::details).cloned();
+        let details = |state: &Partition, sku: &str| state.products.get(sku).and_then(|product| product.details()).cloned();
         let before = of_details.map(|event| details(&self.state, &event.subject));
         self.state.apply(change, limits, applied);
         if let (Some(event), Some(before)) = (of_details, before) {
@@ -111,8 +111,8 @@ impl EmbeddedStore {
     /// Writes a snapshot, and answers the positions that both kept snapshots are past; none while there is only one.
     pub fn checkpoint(&self) -> anyhow::Result<Option<Vec<Option<u64>>>> {
         let partitions = self.slots.iter().map(|slot| {
-            // Serialized under the lock, written outside of it: readers wait for one partition at most.
-            snapshot::encode(&slot.read().state)
+            let frozen = slot.read().state.frozen();
+            snapshot::encode(&frozen)
         });
         snapshot::write(&self.folder, partitions)
     }
@@ -185,12 +185,12 @@ impl FeatureStore for EmbeddedStore {
     }
 
     async fn dump(&self) -> anyhow::Result<String> {
-        let mut products: Vec<(Arc<str>, Product)> = Vec::new();
+        let mut products: Vec<(Arc<str>, Arc<Product>)> = Vec::new();
         for slot in &self.slots {
             let slot = slot.read();
             products.extend(slot.state.products.iter().map(|(sku, product)| (sku.clone(), product.clone())));
         }
         products.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        state::dump(products.iter().map(|(sku, product)| (sku, product)))
+        state::dump(products.iter().map(|(sku, product)| (sku, &**product)))
     }
 }

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
-use super::state::Partition;
+use super::state::{Frozen, Partition};
 
-const MAGIC: &[u8; 8] = b"TGSNP\x01\0\0";
+const MAGIC: &[u8; 8] = b"TGSNP\x02\0\0";
 const KEPT: usize = 2;
 
-pub(super) fn encode(partition: &Partition) -> anyhow::Result<Vec<u8>> {
+pub(super) fn encode(partition: &Frozen) -> anyhow::Result<Vec<u8>> {
     Ok(postcard::to_allocvec(partition)?)
 }
 

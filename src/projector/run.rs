@@ -12,12 +12,14 @@ use tokio::sync::watch;
 use super::fold;
 use crate::clock::Micros;
 use crate::event::deadletter::{DeadLetters, Letter, Origin, Payload};
-use crate::event::{Batch, EventLog, InFlight, Position, Positions};
+use crate::event::{Batch, EventLog, EventReader, InFlight, Invalid, Position, Positions, Record};
 use crate::feature::{ApplyError, Change, ChangeBatch, FeatureStore};
 use crate::telemetry::Metrics;
 
 /// With nothing to read, the end is looked for this often: it is what freshness grows by.
 const HEARTBEAT: Duration = Duration::from_millis(100);
+/// What is worth less than another thread's time.
+const FOLDED_INLINE: usize = 100;
 /// After a failure, before beginning again from the store's own position.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -42,6 +44,37 @@ pub type Step = tokio::sync::Mutex<Vec<Letter>>;
 
 /// The partitions that are this projector's, each with the last offset that was given to the store.
 type Held = BTreeMap<u16, Option<u64>>;
+
+/// A batch of the log, ready to be applied.
+#[derive(Default)]
+struct Folded {
+    changes: Vec<(Position, Change, Option<Invalid>)>,
+    /// As [`Batch`] has them.
+    ends: Vec<(u16, Micros)>,
+    given: Vec<(u16, Option<u64>)>,
+    taken: Vec<u16>,
+}
+
+impl Folded {
+    fn of(batch: Batch, partitions: u16) -> Self {
+        let Batch { records, ends, given, taken } = batch;
+        let folded = |record: Record| {
+            let at = record.at;
+            let (change, invalid) = fold(record, partitions);
+            (at, change, invalid)
+        };
+        Self { changes: records.into_iter().map(folded).collect(), ends, given, taken }
+    }
+
+    /// It was read before `partition` went to another place: nothing of it is right.
+    fn go_to(&mut self, partition: u16, after: Option<u64>) {
+        self.changes.retain(|(at, ..)| at.partition != partition);
+        self.ends.retain(|(ended, _)| *ended != partition);
+        for (_, begins) in self.given.iter_mut().filter(|(given, _)| *given == partition) {
+            *begins = after;
+        }
+    }
+}
 
 /// Reading begins where the feature store stands.
 struct OfStore(Arc<dyn FeatureStore>);
@@ -74,9 +107,12 @@ impl Projector {
     async fn follow(&self, stop: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
         let mut reader = self.log.follow(Arc::new(OfStore(self.features.clone()))).await?;
         let mut held = Held::new();
+        let mut batch = Folded::default();
         while !*stop.borrow_and_update() {
-            let batch = reader.next(HEARTBEAT).await?;
-            for (partition, error) in self.take(batch, &mut held).await? {
+            // The next batch is read and folded while this one is written.
+            let (taken, next) = tokio::join!(self.take(batch, &mut held), self.read(&mut *reader, HEARTBEAT));
+            batch = next?;
+            for (partition, error) in taken? {
                 if let ApplyError::Failed(error) = error {
                     tracing::error!(partition, error = format!("{error:#}"), "a batch was not applied; it is tried again");
                     self.metrics.projector_failures.inc();
@@ -86,6 +122,7 @@ impl Projector {
                 }
                 let stands = self.features.resume(partition).await?;
                 reader.go_to(partition, stands).await?;
+                batch.go_to(partition, stands);
                 held.insert(partition, stands);
             }
         }
@@ -96,15 +133,24 @@ impl Projector {
         Ok(())
     }
 
+    async fn read(&self, reader: &mut dyn EventReader, wait: Duration) -> anyhow::Result<Folded> {
+        let batch = reader.next(wait).await?;
+        let partitions = self.log.partitions();
+        if batch.records.len() <= FOLDED_INLINE {
+            return Ok(Folded::of(batch, partitions));
+        }
+        Ok(tokio::task::spawn_blocking(move || Folded::of(batch, partitions)).await?)
+    }
+
     /// Applies the log up to its end as it is now: at a start, before anything is served.
     pub async fn catch_up(&self) -> anyhow::Result<u64> {
         let mut reader = self.log.follow(Arc::new(OfStore(self.features.clone()))).await?;
         let mut held = Held::new();
         let (mut events, mut ended) = (0, BTreeSet::new());
         while ended.len() < usize::from(self.log.partitions()) {
-            let batch = reader.next(Duration::ZERO).await?;
+            let batch = self.read(&mut *reader, Duration::ZERO).await?;
             ended.extend(batch.ends.iter().map(|(partition, _)| *partition));
-            events += batch.records.len() as u64;
+            events += batch.changes.len() as u64;
             if let Some((_, error)) = self.take(batch, &mut held).await?.into_iter().next() {
                 return Err(error.into());
             }
@@ -114,7 +160,7 @@ impl Projector {
 
     /// Applies a batch, keeps its dead letters, and only then lets it be seen: a crash in between repeats all of it. Answers the
     /// partitions that did not take their part.
-    async fn take(&self, batch: Batch, held: &mut Held) -> anyhow::Result<Vec<(u16, ApplyError)>> {
+    async fn take(&self, batch: Folded, held: &mut Held) -> anyhow::Result<Vec<(u16, ApplyError)>> {
         let mut unkept = self.step.lock().await;
         for partition in batch.taken {
             held.remove(&partition);
@@ -126,11 +172,9 @@ impl Projector {
 
         let mut complete: BTreeMap<u16, Micros> = BTreeMap::new();
         let mut changes: BTreeMap<u16, Vec<Change>> = BTreeMap::new();
-        for record in batch.records.into_iter().filter(|record| held.contains_key(&record.at.partition)) {
-            let at = record.at;
+        for (at, change, invalid) in batch.changes.into_iter().filter(|(at, ..)| held.contains_key(&at.partition)) {
             // Append times never go back: all that came before this instant is read.
-            complete.insert(at.partition, Micros(record.appended.0.saturating_sub(1)));
-            let (change, invalid) = fold(record, self.log.partitions());
+            complete.insert(at.partition, Micros(change.appended.0.saturating_sub(1)));
             if let Some(invalid) = invalid {
                 unkept.extend(self.letter(at, invalid.0, &change.payload));
             }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use redis::{ErrorKind, Script, ServerErrorKind};
 
 use super::head::Head;
-use super::held::Listed;
+use super::held::{Before, Listed};
 use super::keys::Keys;
 use super::link::Link;
 use crate::clock::Micros;
@@ -54,26 +54,25 @@ impl<'a> Call<'a> {
         self.set.push((key, value));
     }
 
-    /// A SKU as it is `now`, where Redis lists it as `before`. Of what is not in its view, what `changed` names; else all of it,
-    /// whatever Redis is thought to have.
+    /// A SKU as it is `now`, where Redis lists it as `before`. Of prices of the past, those of the markets that `changed` names; else all
+    /// of it, whatever Redis is thought to have.
     pub(super) fn put(
         &mut self,
         sku: &Arc<str>,
         now: Option<&Product>,
-        before: Option<&Listed>,
+        before: &Before,
         changed: Option<&BTreeSet<Arc<str>>>,
     ) -> anyhow::Result<()> {
         let (keys, partition) = (self.keys, self.partition);
-        let (there, here) = (before.cloned().unwrap_or_default(), now.map(Listed::of).unwrap_or_default());
         match now {
             Some(product) => {
                 self.set(keys.view(partition, sku), product.view()?);
-                for market in here.markets.iter().filter(|market| changed.is_none_or(|changed| changed.contains(*market))) {
+                for market in product.markets().filter(|market| changed.is_none_or(|changed| changed.contains(*market))) {
                     if let Some(past) = product.past(market)? {
                         self.set(keys.past(partition, sku, market), past);
                     }
                 }
-                if before.is_none() || changed.is_none() {
+                if *before == Before::Absent || changed.is_none() {
                     self.add.push((keys.all(partition), sku.clone()));
                 }
             }
@@ -82,6 +81,12 @@ impl<'a> Call<'a> {
                 self.remove.push((keys.all(partition), sku.clone()));
             }
         }
+        let there = match before {
+            Before::Same => return Ok(()),
+            Before::Absent => &Listed::default(),
+            Before::Listed(listed) => listed,
+        };
+        let here = now.map(Listed::of).unwrap_or_default();
         let gone = there.markets.difference(&here.markets);
         self.delete.extend(gone.map(|market| keys.past(partition, sku, market)));
         let key = |(column, value): &(_, String)| (keys.column(partition, *column, value), sku.clone());

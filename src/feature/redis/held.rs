@@ -27,10 +27,26 @@ impl Listed {
     }
 }
 
+/// How Redis lists a SKU before a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// It does not have it.
+    Absent,
+    /// As it will after the commit, but for markets that are new: most events change no details.
+    Same,
+    /// Like this, and it may be otherwise after the commit.
+    Listed(Listed),
+}
+
+impl Before {
+    pub(super) fn of(listed: Option<Listed>) -> Self {
+        listed.map_or(Self::Absent, Self::Listed)
+    }
+}
+
 /// A SKU that changed since the last commit.
 pub(super) struct Changed {
-    /// As Redis has it; none where it has not.
-    pub(super) before: Option<Listed>,
+    pub(super) before: Before,
     /// Whose prices changed.
     pub(super) markets: BTreeSet<Arc<str>>,
 }
@@ -109,18 +125,28 @@ impl Held {
             self.pending = Pending::nothing();
         }
         if let (Pending::Some { changed, .. }, Some(event)) = (&mut self.pending, &change.event) {
-            let product = || self.state.products.get(event.subject.as_str());
-            let mut note = |markets: &mut dyn Iterator<Item = Arc<str>>| {
-                let first = || Changed { before: product().map(Listed::of), markets: BTreeSet::new() };
-                changed.entry(event.subject.as_str().into()).or_insert_with(first).markets.extend(markets);
+            let there = self.state.products.get_key_value(event.subject.as_str());
+            let listed = || Before::of(there.map(|(_, product)| Listed::of(product)));
+            let mut note = |relists: bool, markets: &mut dyn Iterator<Item = Arc<str>>| {
+                let sku = there.map_or_else(|| event.subject.as_str().into(), |(sku, _)| sku.clone());
+                let changed = changed.entry(sku).or_insert_with(|| {
+                    let before = if relists || there.is_none() { listed() } else { Before::Same };
+                    Changed { before, markets: BTreeSet::new() }
+                });
+                if relists && changed.before == Before::Same {
+                    changed.before = listed();
+                }
+                changed.markets.extend(markets);
             };
             match &event.body {
-                Body::ProductUpserted { .. } | Body::InventoryCounted { .. } | Body::InventoryAdjusted { .. } => {
-                    note(&mut std::iter::empty());
-                }
-                Body::PriceSet { market, .. } => note(&mut std::iter::once(market.as_str().into())),
+                Body::ProductUpserted { .. } => note(true, &mut std::iter::empty()),
+                Body::InventoryCounted { .. } | Body::InventoryAdjusted { .. } => note(false, &mut std::iter::empty()),
+                Body::PriceSet { market, .. } => note(false, &mut std::iter::once(market.as_str().into())),
                 // Of whatever it takes back.
-                Body::Compensated { .. } => note(&mut product().into_iter().flat_map(|product| product.markets()).cloned()),
+                Body::Compensated { .. } => {
+                    let markets = there.into_iter().flat_map(|(_, product)| product.markets()).cloned();
+                    note(true, &mut markets.collect::<Vec<_>>().into_iter());
+                }
                 Body::JourneyRecorded { .. } | Body::VisitorErased => {}
             }
         }
@@ -166,7 +192,7 @@ mod tests {
     }
 
     fn some() -> Pending {
-        let changed = Changed { before: None, markets: BTreeSet::new() };
+        let changed = Changed { before: Before::Absent, markets: BTreeSet::new() };
         Pending::Some { changed: [(Arc::from("A"), changed)].into(), reread: false }
     }
 

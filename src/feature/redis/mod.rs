@@ -25,9 +25,10 @@ use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::checkpoints::{self, Checkpoints};
+use super::checkpoints::{self, Checkpoints, Pace};
 use super::state::Partition;
 use super::{Applied, ApplyError, ChangeBatch, FeatureStore, Found, Limits, Read, Scope, Standing};
 use crate::clock::Micros;
@@ -68,6 +69,8 @@ pub struct RedisStore {
     shared: Arc<Shared>,
     limits: Limits,
     checkpoints: Option<Arc<dyn Checkpoints>>,
+    /// One partition's at a time.
+    saving: Arc<Semaphore>,
     /// Whatever checkpoints there are, this one begins with nothing.
     is_replay: bool,
     slots: Vec<Arc<Slot>>,
@@ -99,7 +102,7 @@ impl RedisStore {
 
     fn of(shared: Shared, limits: Limits, checkpoints: Option<Arc<dyn Checkpoints>>) -> Self {
         let slots = (0..shared.partitions).map(|_| Arc::default()).collect();
-        Self { shared: Arc::new(shared), limits, checkpoints, is_replay: false, slots }
+        Self { shared: Arc::new(shared), limits, checkpoints, saving: Arc::new(Semaphore::new(1)), is_replay: false, slots }
     }
 
     /// Which generation of keys this store is in.
@@ -119,7 +122,7 @@ impl RedisStore {
         bytes.map_or_else(|| Ok(Partition::default()), |bytes| checkpoints::decode(&bytes, self.shared.partitions))
     }
 
-    /// Saves what is held, which is committed, where that is due. The caller has the partition's turn.
+    /// Saves what is held, which is committed, where that is due: a copy of it, on the side. The caller has the partition's turn.
     async fn checkpoint(&self, partition: u16, saving: &mut Option<JoinHandle<()>>, at_the_end: bool) {
         let Some(checkpoints) = self.checkpoints.clone() else { return };
         let is_due = |held: &Held| {
@@ -136,23 +139,28 @@ impl RedisStore {
         } else if saving.is_some() {
             return;
         }
-        let partitions = self.shared.partitions;
-        let encoding = tokio::task::spawn_blocking(move || {
-            let mut held = slot.held.write();
-            let held = held.as_mut()?;
+        let permit = self.saving.clone().try_acquire_owned().ok();
+        if permit.is_none() && !at_the_end {
+            return;
+        }
+        let Some((generation, applied, state)) = slot.held.write().as_mut().and_then(|held| {
             held.since_checkpoint = 0;
-            Some((held.generation, held.state.applied?, checkpoints::encode(&held.state, partitions)))
-        });
-        let (generation, applied, bytes) = match encoding.await {
-            Ok(Some((generation, applied, Ok(bytes)))) => (generation, applied, bytes),
-            Ok(None) => return,
-            Ok(Some((_, _, Err(error)))) => return failed(partition, &error),
-            Err(error) => return failed(partition, &error.into()),
+            Some((held.generation, held.state.applied?, held.state.frozen()))
+        }) else {
+            return;
         };
+        let (partitions, pace) = (self.shared.partitions, if at_the_end { Pace::Full } else { Pace::Gentle });
         let save = async move {
-            if let Err(error) = checkpoints.save(generation, partition, applied, bytes).await {
-                failed(partition, &error);
+            let encoding = tokio::task::spawn_blocking(move || checkpoints::encode(&state, partitions, pace)).await;
+            let saved = match encoding.map_err(anyhow::Error::from).flatten() {
+                Ok(bytes) => checkpoints.save(generation, partition, applied, bytes).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = saved {
+                // Nothing is lost: the log is read from the one before.
+                tracing::error!(partition, error = format!("{error:#}"), "a checkpoint of the feature store could not be saved");
             }
+            drop(permit);
         };
         if at_the_end {
             save.await;
@@ -160,11 +168,6 @@ impl RedisStore {
             *saving = Some(tokio::spawn(save));
         }
     }
-}
-
-/// Nothing is lost: the log is read from the one before.
-fn failed(partition: u16, error: &anyhow::Error) {
-    tracing::error!(partition, error = format!("{error:#}"), "a checkpoint of the feature store could not be saved");
 }
 
 impl Shared {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Slot;
 use super::call::{Call, Sent};
 use super::head::{self, Head};
-use super::held::{Listed, Pending};
+use super::held::{Before, Listed, Pending};
 use super::keys::Keys;
 use super::link::Link;
 use super::read;
@@ -85,7 +85,7 @@ impl<'a> Writer<'a> {
                 let mut call = self.call();
                 for skus in skus.chunks(LOOKED_UP) {
                     for (sku, before) in skus.iter().zip(self.before(skus).await?) {
-                        self.put(&mut call, sku, before.as_ref())?;
+                        self.put(&mut call, sku, &before)?;
                     }
                 }
                 self.send(&call, &step).await?;
@@ -111,9 +111,9 @@ impl<'a> Writer<'a> {
             Pending::Some { changed, reread: false } => {
                 let mut call = self.call();
                 for (sku, changed) in changed {
-                    let now = held.state.products.get(sku);
-                    if now.is_some() || changed.before.is_some() {
-                        call.put(sku, now, changed.before.as_ref(), Some(&changed.markets))?;
+                    let now = held.state.products.get(sku).map(|product| &**product);
+                    if now.is_some() || changed.before != Before::Absent {
+                        call.put(sku, now, &changed.before, Some(&changed.markets))?;
                     }
                 }
                 if call.bytes() > COMMIT_BYTES || call.len() > COMMIT_KEYS {
@@ -182,7 +182,7 @@ impl<'a> Writer<'a> {
                 && call.bytes() < CHUNK_BYTES
                 && call.len() < CHUNK_KEYS
             {
-                self.put(&mut call, sku, before.next().and_then(Option::as_ref))?;
+                self.put(&mut call, sku, before.next().unwrap_or(&Before::Absent))?;
                 left = rest;
             }
             self.send(&call, marked).await?;
@@ -190,13 +190,13 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn put(&self, call: &mut Call<'_>, sku: &Arc<str>, before: Option<&Listed>) -> anyhow::Result<()> {
+    fn put(&self, call: &mut Call<'_>, sku: &Arc<str>, before: &Before) -> anyhow::Result<()> {
         let held = self.slot.held.read();
-        call.put(sku, held.as_ref().and_then(|held| held.state.products.get(sku)), before, None)
+        call.put(sku, held.as_ref().and_then(|held| held.state.products.get(sku)).map(|product| &**product), before, None)
     }
 
     /// How Redis lists each of `skus`.
-    async fn before(&self, skus: &[Arc<str>]) -> anyhow::Result<Vec<Option<Listed>>> {
+    async fn before(&self, skus: &[Arc<str>]) -> anyhow::Result<Vec<Before>> {
         let keys: Vec<String> = skus.iter().map(|sku| self.keys.view(self.partition, sku)).collect();
         let views = self.link.get_many(&keys).await?;
         let listed = |view: &Vec<u8>| Product::of_view(view).map(|product| Listed::of(&product));
@@ -210,7 +210,7 @@ impl<'a> Writer<'a> {
                 }
             })
         };
-        Ok(skus.iter().zip(views).map(known).collect())
+        Ok(skus.iter().zip(views).map(known).map(Before::of).collect())
     }
 }
 

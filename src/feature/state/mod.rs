@@ -1,6 +1,7 @@
 //! The fold itself: what one partition knows, and how an event changes it. Pure: the state is a function of the log.
 
 mod dump;
+mod pieces;
 mod register;
 mod seen;
 mod stock;
@@ -117,8 +118,14 @@ impl Entry<PriceTag> {
 pub(super) struct Partition {
     pub(super) applied: Option<u64>,
     pub(super) seen: Seen,
-    pub(super) products: BTreeMap<Arc<str>, Product>,
+    /// Shared with a copy that is being written, until they change.
+    pub(super) products: BTreeMap<Arc<str>, Arc<Product>>,
 }
+
+/// A copy of a partition to be written while the partition goes on: it shares what does not change.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct Frozen(Partition);
 
 const OF_A_COMPENSATION: &str = "it compensates a compensation, which cannot be undone: send the event anew, under another id";
 
@@ -129,6 +136,10 @@ enum Outcome {
 }
 
 impl Partition {
+    pub(super) fn frozen(&self) -> Frozen {
+        Frozen(Self { applied: self.applied, seen: self.seen.frozen(), products: self.products.clone() })
+    }
+
     /// Applies one change; its offset is above all that came before it.
     pub(super) fn apply(&mut self, change: &Change, limits: &Limits, applied: &mut Applied) {
         debug_assert!(self.applied.is_none_or(|at| change.offset > at));
@@ -169,7 +180,9 @@ impl Partition {
 
     fn set(&mut self, identity: Identity, change: &Change, event: &Event, body: &Body, limits: &Limits) -> (Trace, Outcome) {
         let (offset, appended) = (change.offset, change.appended);
-        let product = self.products.entry(event.subject.as_str().into()).or_default();
+        // Traces share the names that are here already: there are millions of them.
+        let sku = key(&self.products, &event.subject);
+        let product = Arc::make_mut(self.products.entry(sku.clone()).or_default());
         let kept = limits.history_kept;
         let time = event.time;
         let rank = |version: &Option<i64>| Rank { version: *version, time, offset };
@@ -193,12 +206,9 @@ impl Partition {
                 stock.count(identity, *on_hand, *reserved, rank(version), kept);
             }
             Body::InventoryAdjusted { location, delta } => {
-                let location: Arc<str> = location.as_str().into();
+                let location = key(&product.stock, location);
                 product.stock.entry(location.clone()).or_default().adjust(identity, *delta, time, kept);
-                return (
-                    Trace::Adjusted { sku: event.subject.as_str().into(), location, delta: *delta, offset },
-                    Outcome::Applied,
-                );
+                return (Trace::Adjusted { sku, location, delta: *delta, offset }, Outcome::Applied);
             }
             Body::JourneyRecorded { .. } | Body::VisitorErased | Body::Compensated { .. } => {}
         }
@@ -207,7 +217,7 @@ impl Partition {
 
     /// Undoes the event `target` of the SKU `subject`, once; keeps the compensation where the event has not come yet.
     fn undo(&mut self, target: Identity, change: &Change, subject: &str) -> Outcome {
-        if self.products.get_mut(subject).is_some_and(|product| product.undo(target)) {
+        if self.product_mut(subject).is_some_and(|product| product.undo(target)) {
             self.seen.mark_undone(target);
             self.forget_if_empty(subject);
             return Outcome::Applied;
@@ -228,7 +238,7 @@ impl Partition {
             }
             Trace::Adjusted { location, delta, offset, .. } => {
                 let (location, delta, offset) = (location.clone(), *delta, *offset);
-                if let Some(stock) = self.products.get_mut(subject).and_then(|product| product.stock.get_mut(&location)) {
+                if let Some(stock) = self.product_mut(subject).and_then(|product| product.stock.get_mut(&location)) {
                     stock.undo_folded(delta, offset);
                 }
                 self.seen.mark_undone(target);
@@ -241,8 +251,12 @@ impl Partition {
         }
     }
 
+    fn product_mut(&mut self, sku: &str) -> Option<&mut Product> {
+        self.products.get_mut(sku).map(Arc::make_mut)
+    }
+
     fn forget_if_empty(&mut self, subject: &str) {
-        if let Some(product) = self.products.get_mut(subject) {
+        if let Some(product) = self.product_mut(subject) {
             product.stock.retain(|_, stock| !stock.is_empty());
             product.prices.retain(|_, prices| !prices.is_empty());
             if product.is_empty() {
@@ -250,6 +264,11 @@ impl Partition {
             }
         }
     }
+}
+
+/// The name as `map` has it, where it has.
+fn key<V>(map: &BTreeMap<Arc<str>, V>, name: &str) -> Arc<str> {
+    map.get_key_value(name).map_or_else(|| name.into(), |(key, _)| key.clone())
 }
 
 impl Product {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::pieces::{ByIdentity, Queue};
 use crate::clock::Micros;
 use crate::event::Identity;
 use crate::feature::{Change, Limits, RefusedChange};
@@ -31,6 +32,7 @@ pub(super) enum Trace {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
     appended: Micros,
+    identity: Identity,
     trace: Trace,
 }
 
@@ -39,50 +41,88 @@ struct Known {
 pub(super) struct Awaited {
     appended: Micros,
     offset: u64,
-    payload: Vec<u8>,
+    payload: Arc<[u8]>,
 }
 
 impl Awaited {
     pub(super) fn refused(self, reason: &str) -> RefusedChange {
-        RefusedChange { offset: self.offset, reason: reason.into(), payload: self.payload.into() }
+        RefusedChange { offset: self.offset, reason: reason.into(), payload: self.payload.to_vec().into() }
     }
 }
 
 /// Ids of one partition.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub(in crate::feature) struct Seen {
-    known: HashMap<Identity, Known>,
     /// By append time.
-    order: VecDeque<(Micros, Identity)>,
+    known: Queue<Known>,
     /// By the event and its subject: a compensation of another subject is none.
     awaited: HashMap<(Identity, Arc<str>), Awaited>,
     /// By append time; with those whose event came meanwhile.
     waiting: VecDeque<(Micros, (Identity, Arc<str>))>,
+    /// How many have left `known`.
+    #[serde(skip)]
+    gone: u64,
+    /// Its place in `known`, counted from the first that ever was there.
+    #[serde(skip)]
+    places: ByIdentity<u64>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    known: Queue<Known>,
+    awaited: HashMap<(Identity, Arc<str>), Awaited>,
+    waiting: VecDeque<(Micros, (Identity, Arc<str>))>,
+}
+
+impl From<Stored> for Seen {
+    fn from(stored: Stored) -> Self {
+        let Stored { known, awaited, waiting } = stored;
+        let mut places = ByIdentity::default();
+        for (place, known) in (0..).zip(known.iter()) {
+            places.insert(known.identity, place);
+        }
+        Self { known, awaited, waiting, gone: 0, places }
+    }
 }
 
 impl Seen {
+    /// What is stored of it, sharing most with this one. Nothing is found in it.
+    pub(super) fn frozen(&self) -> Self {
+        let Self { known, awaited, waiting, .. } = self;
+        Self { known: known.clone(), awaited: awaited.clone(), waiting: waiting.clone(), ..Self::default() }
+    }
+
     pub(in crate::feature) fn len(&self) -> usize {
-        self.known.len()
+        self.places.len()
+    }
+
+    fn place(&self, identity: Identity) -> Option<usize> {
+        self.places.get(identity).and_then(|place| usize::try_from(place - self.gone).ok())
+    }
+
+    fn known(&self, identity: Identity) -> Option<&Known> {
+        self.known.get(self.place(identity)?)
     }
 
     /// Whether a copy appended at `now` is a duplicate.
     pub(in crate::feature) fn contains(&self, identity: Identity, now: Micros, limits: &Limits) -> bool {
-        self.known.get(&identity).is_some_and(|known| now.since(known.appended) <= limits.dedup_window)
+        self.known(identity).is_some_and(|known| now.since(known.appended) <= limits.dedup_window)
     }
 
     pub(super) fn trace(&self, identity: Identity) -> Option<&Trace> {
-        self.known.get(&identity).map(|known| &known.trace)
+        self.known(identity).map(|known| &known.trace)
     }
 
     pub(super) fn mark_undone(&mut self, identity: Identity) {
-        if let Some(known) = self.known.get_mut(&identity) {
+        if let Some(known) = self.place(identity).and_then(|place| self.known.get_mut(place)) {
             known.trace = Trace::Undone;
         }
     }
 
     pub(super) fn remember(&mut self, identity: Identity, appended: Micros, trace: Trace) {
-        self.known.insert(identity, Known { appended, trace });
-        self.order.push_back((appended, identity));
+        self.places.insert(identity, self.gone + self.known.len() as u64);
+        self.known.push_back(Known { appended, identity, trace });
     }
 
     /// Keeps a compensation until its event comes. False when too many wait.
@@ -92,7 +132,7 @@ impl Seen {
         }
         let key = (target, Arc::from(subject));
         if let Entry::Vacant(place) = self.awaited.entry(key.clone()) {
-            place.insert(Awaited { appended: change.appended, offset: change.offset, payload: change.payload.to_vec() });
+            place.insert(Awaited { appended: change.appended, offset: change.offset, payload: Arc::from(&*change.payload) });
             self.waiting.push_back((change.appended, key));
         }
         true
@@ -105,14 +145,15 @@ impl Seen {
 
     /// Forgets what is past the bounds; gives back the compensations whose event never came, in the order of the log.
     pub(super) fn expire(&mut self, now: Micros, limits: &Limits) -> Vec<Awaited> {
-        while let Some(&(appended, identity)) = self.order.front()
-            && (self.order.len() > limits.dedup_ids_max || now.since(appended) > limits.dedup_window)
+        while let Some(oldest) = self.known.front()
+            && (self.known.len() > limits.dedup_ids_max || now.since(oldest.appended) > limits.dedup_window)
         {
-            self.order.pop_front();
             // An id that came again after its window has a younger entry behind this one.
-            if self.known.get(&identity).is_some_and(|known| known.appended == appended) {
-                self.known.remove(&identity);
+            if self.places.get(oldest.identity) == Some(&self.gone) {
+                self.places.remove(oldest.identity);
             }
+            self.known.pop_front();
+            self.gone += 1;
         }
         let mut expired = Vec::new();
         while let Some((appended, _)) = self.waiting.front()
