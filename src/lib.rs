@@ -9,8 +9,8 @@
 //! bill    ◄─ billing ◄─ ledger (db) ◄─ metering: shipper ◄─────────────────────────────────┘
 //! ```
 //!
-//! `segment` is what event log, dead letters and journal are written with; `engine`, `app` and `serve` put everything together;
-//! `cli` and `demo` are the outside. ARCHITECTURE.md has the walls and the decisions.
+//! `segment` is what event log, dead letters and journal are written with, `redis_link` how features and rates reach Redis; `engine`,
+//! `app` and `serve` put everything together; `cli` and `demo` are the outside. ARCHITECTURE.md has the walls and the decisions.
 
 pub mod app;
 pub mod billing;
@@ -34,6 +34,7 @@ pub mod operation;
 pub mod operator;
 pub mod product;
 pub mod projector;
+mod redis_link;
 pub mod segment;
 pub mod serve;
 pub mod telemetry;

@@ -101,6 +101,8 @@ struct ErrorLabel {
     error: String,
 }
 
+type NoLabels = [(&'static str, &'static str); 0];
+
 /// A product.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ProductLabel {
@@ -165,6 +167,11 @@ pub struct Metrics {
     directory_age_seconds: Gauge<f64, AtomicU64>,
     /// Open connections on the partner listener.
     pub connections: Gauge,
+    /// Without a value where nothing is shared.
+    rate_shared: Family<NoLabels, Gauge>,
+    rate_replicas: Family<NoLabels, Gauge>,
+    /// Times that a rate could not be exchanged with the other gateways.
+    pub rate_exchange_failures: Counter,
 }
 
 impl Default for Metrics {
@@ -195,6 +202,9 @@ impl Default for Metrics {
             dedup_ids: Family::default(),
             directory_age_seconds: Gauge::default(),
             connections: Gauge::default(),
+            rate_shared: Family::default(),
+            rate_replicas: Family::default(),
+            rate_exchange_failures: Counter::default(),
         };
         metrics.register();
         // From zero, so that a first one shows as a change.
@@ -268,11 +278,32 @@ impl Metrics {
             self.directory_age_seconds.clone(),
         );
         r.register("connections", "Open connections on the partner listener", self.connections.clone());
+        r.register(
+            "rate_shared",
+            "1 while the gateways on one Redis share rates, 0 while this one keeps to its part of each",
+            self.rate_shared.clone(),
+        );
+        r.register("rate_replicas", "Gateways that share rates, as this one sees them", self.rate_replicas.clone());
+        r.register(
+            "rate_exchange_failures",
+            "Times that a rate could not be exchanged with the other gateways and was tried again",
+            self.rate_exchange_failures.clone(),
+        );
     }
 
     /// Counts a partner request.
     pub fn request(&self, code: &'static str) {
         self.requests.get_or_create(&Outcome { code }).inc();
+    }
+
+    /// 1 while rates are shared.
+    pub fn rate_shared(&self) -> Gauge {
+        self.rate_shared.get_or_create_owned(&[])
+    }
+
+    /// Gateways that share them.
+    pub fn rate_replicas(&self) -> Gauge {
+        self.rate_replicas.get_or_create_owned(&[])
     }
 
     /// Counts time in a step of the gate.

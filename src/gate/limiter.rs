@@ -1,69 +1,35 @@
-//! How fast a partner may ask: units a second with a burst, and requests in flight. In this process.
+//! How fast a partner may ask: units a second with a burst, and requests in flight.
 //!
-//! The rate is the generic cell rate algorithm (ITU-T I.371, GCRA): one theoretical arrival time a cell, in exact arithmetic.
 //! The limits are the partner's; a key may have a smaller rate of its own in addition, and nothing is taken from either
-//! unless both have it.
+//! unless both have it. Gateways on one Redis share all rates: with one of them the decisions are those of one cell, with `n` the most that
+//! they let through together is stated in ARCHITECTURE.md. Each lets in its part of the requests in flight.
+
+mod cell;
+mod known;
+mod replicas;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
 use crate::billing::plan::Rate;
-use crate::clock::Micros;
+use crate::clock::{Clock, Micros};
 use crate::error::{Code, Refusal};
-use crate::ids::{KeyId, PartnerId};
+use crate::ids::{KeyId, PartnerId, ReplicaId};
 use crate::metering::Mode;
+use crate::telemetry::Metrics;
+use known::Known;
+use replicas::Replicas;
 
-/// One unit, where time is counted in 1/rate microseconds.
-const UNIT: u128 = 1_000_000;
-
-/// The state of one rate.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cell {
-    /// When the cell is empty again, times the rate.
-    arrival: u128,
-}
-
-impl Cell {
-    /// Takes units, or says how long they are not there; none when they never will be, because they are more than the burst.
-    pub fn take(&mut self, rate: Rate, units: u64, now: Micros) -> Result<(), Option<Duration>> {
-        let now = scaled(rate, now);
-        let next = self.arrival.max(now) + u128::from(units) * UNIT;
-        let latest = now + u128::from(rate.burst) * UNIT;
-        if next <= latest {
-            self.arrival = next;
-            return Ok(());
-        }
-        let wait = (next - latest).div_ceil(u128::from(rate.units_per_second));
-        let wait = Duration::from_micros(u64::try_from(wait).unwrap_or(u64::MAX));
-        Err((units <= u64::from(rate.burst)).then_some(wait))
-    }
-
-    /// Gives back units that were taken.
-    pub fn give_back(&mut self, units: u64) {
-        self.arrival = self.arrival.saturating_sub(u128::from(units) * UNIT);
-    }
-
-    /// Whole units that could be taken now.
-    pub fn left(&self, rate: Rate, now: Micros) -> u64 {
-        let now = scaled(rate, now);
-        let used = self.arrival.saturating_sub(now).div_ceil(UNIT);
-        u64::from(rate.burst).saturating_sub(u64::try_from(used).unwrap_or(u64::MAX))
-    }
-
-    /// How long until the whole burst is there.
-    pub fn full_in(&self, rate: Rate, now: Micros) -> Duration {
-        let rest = self.arrival.saturating_sub(scaled(rate, now)).div_ceil(u128::from(rate.units_per_second));
-        Duration::from_micros(u64::try_from(rest).unwrap_or(u64::MAX))
-    }
-}
-
-fn scaled(rate: Rate, now: Micros) -> u128 {
-    u128::from(now.0.unsigned_abs()) * u128::from(rate.units_per_second)
-}
+/// Rates that nobody uses are looked for this often,
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// and let go of after this: Redis did so before, so that what comes then begins with nothing on both sides.
+const FORGET_AFTER: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Whose {
@@ -72,29 +38,31 @@ enum Whose {
     Key(KeyId),
 }
 
-#[derive(Default)]
-struct Counter {
-    cell: Mutex<(Option<Rate>, Cell)>,
-    in_flight: AtomicU32,
+impl fmt::Display for Whose {
+    /// A part of a key in Redis.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Partner(partner, Mode::Live) => write!(f, "live:{partner}"),
+            Self::Partner(partner, Mode::Test) => write!(f, "test:{partner}"),
+            Self::Key(key) => write!(f, "key:{key}"),
+        }
+    }
 }
 
-impl Counter {
-    fn with<T>(&self, rate: Rate, now: Micros, work: impl FnOnce(&mut Cell) -> T) -> T {
-        let mut cell = self.cell.lock();
-        if let Some(before) = cell.0.filter(|before| *before != rate) {
-            // What was taken stays taken, as far as the new burst goes: requests under the old rate may still be inside.
-            let taken = u64::from(before.burst) - cell.1.left(before, now);
-            cell.1 = Cell { arrival: scaled(rate, now) + u128::from(taken.min(u64::from(rate.burst))) * UNIT };
-        }
-        cell.0 = Some(rate);
-        work(&mut cell.1)
-    }
+#[derive(Default)]
+struct Counter {
+    /// In Redis, where rates are shared.
+    key: String,
+    known: Mutex<Known>,
+    in_flight: AtomicU32,
 }
 
 /// All rates, and who is inside.
 #[derive(Default)]
 pub struct Limiter {
     counters: RwLock<HashMap<Whose, Arc<Counter>>>,
+    /// None where this process is alone.
+    replicas: Option<Arc<Replicas>>,
 }
 
 /// What limits one caller.
@@ -125,6 +93,7 @@ pub struct Inside {
     partner: Arc<Counter>,
     key: Option<Arc<Counter>>,
     has_place: bool,
+    replicas: Option<Arc<Replicas>>,
 }
 
 impl Drop for Inside {
@@ -136,18 +105,51 @@ impl Drop for Inside {
 }
 
 impl Limiter {
+    /// One that shares its rates with others in the Redis at `url` (as the feature store's) under `prefix`, as `replica`, which no other
+    /// one may be. It reads `clock`, not the instants that it is given.
+    pub async fn shared(
+        url: &str,
+        prefix: &str,
+        replica: &ReplicaId,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let replicas = Replicas::open(url, prefix, replica, clock, metrics).await?;
+        Ok(Self { replicas: Some(Arc::new(replicas)), ..Self::default() })
+    }
+
+    /// Tells the others what is taken and hears of them, until `stop` says so.
+    pub async fn follow(&self, stop: watch::Receiver<bool>) {
+        let Some(replicas) = &self.replicas else { return };
+        tokio::join!(replicas.run(stop.clone()), self.forget_until(stop));
+    }
+
+    /// One step of [`Self::follow`]: says that this replica is there, and hears how many are.
+    pub async fn beat(&self) {
+        if let Some(replicas) = &self.replicas {
+            replicas.beat().await;
+        }
+    }
+
+    /// One step of [`Self::follow`]: tells and hears what is due.
+    pub async fn exchange(&self) {
+        if let Some(replicas) = &self.replicas {
+            replicas.exchange_due(false).await;
+        }
+    }
+
     /// Lets a request in, when there is a place for it.
     pub fn enter(&self, partner: &PartnerId, key: &KeyId, mode: Mode, limits: Limits) -> (Inside, Result<(), Refusal>) {
         let counter = self.counter(&Whose::Partner(partner.clone(), mode));
-        let is_free = |inside: u32| (inside < limits.concurrency).then_some(inside + 1);
+        let places = limits.concurrency.div_ceil(count(self.replicas.as_ref()));
+        let is_free = |inside: u32| (inside < places).then_some(inside + 1);
         let has_place = counter.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, is_free).is_ok();
         let key = limits.key_rate.map(|_| self.counter(&Whose::Key(key.clone())));
-        let inside = Inside { limits, partner: counter, key, has_place };
+        let inside = Inside { limits, partner: counter, key, has_place, replicas: self.replicas.clone() };
         if has_place {
             return (inside, Ok(()));
         }
-        let message =
-            format!("You have as many requests in flight as your plan allows: {}. Wait for one to end.", limits.concurrency);
+        let message = format!("You have as many requests in flight as your plan allows: {places}. Wait for one to end.");
         (inside, Err(Refusal::new(Code::RateLimited, message).retry_after(Duration::from_secs(1))))
     }
 
@@ -155,18 +157,41 @@ impl Limiter {
         if let Some(counter) = self.counters.read().get(whose) {
             return counter.clone();
         }
-        self.counters.write().entry(whose.clone()).or_default().clone()
+        let new = || {
+            let key = self.replicas.as_ref().map(|replicas| replicas.key(whose));
+            Arc::new(Counter { key: key.unwrap_or_default(), ..Counter::default() })
+        };
+        self.counters.write().entry(whose.clone()).or_insert_with(new).clone()
     }
+
+    /// Lets go of what is full and unused; Redis does the same.
+    async fn forget_until(&self, mut stop: watch::Receiver<bool>) {
+        let Some(replicas) = &self.replicas else { return };
+        while tokio::time::timeout(FORGET_EVERY, stop.wait_for(|stop| *stop)).await.is_err() {
+            let now = replicas.clock.now();
+            self.counters.write().retain(|_, counter| {
+                // Nobody has it, and nobody can get it while this lock is held.
+                let is_alone = Arc::strong_count(counter) == 1;
+                !is_alone || !counter.known.lock().is_forgettable(FORGET_AFTER, now)
+            });
+        }
+    }
+}
+
+fn count(replicas: Option<&Arc<Replicas>>) -> u32 {
+    replicas.map_or(1, |replicas| replicas.count())
 }
 
 impl Inside {
     /// Takes units out of the partner's rate and the key's own, or out of neither.
     pub fn take(&self, units: u64, now: Micros) -> Result<(), Refusal> {
         let Limits { rate, key_rate, .. } = self.limits;
-        self.partner.with(rate, now, |cell| cell.take(rate, units, now)).map_err(|wait| refused("You ask", rate, units, wait))?;
+        let taken = self.with(&self.partner, now, |known, replicas, now| known.take(rate, replicas, units, now));
+        taken.map_err(|wait| refused("You ask", rate, units, wait))?;
         if let (Some(key), Some(key_rate)) = (&self.key, key_rate) {
-            key.with(key_rate, now, |cell| cell.take(key_rate, units, now)).map_err(|wait| {
-                self.partner.with(rate, now, |cell| cell.give_back(units));
+            let taken = self.with(key, now, |known, replicas, now| known.take(key_rate, replicas, units, now));
+            taken.map_err(|wait| {
+                self.with(&self.partner, now, |known, replicas, now| known.give_back(rate, replicas, units, now));
                 refused("This key asks", key_rate, units, wait)
             })?;
         }
@@ -176,25 +201,43 @@ impl Inside {
     /// Gives back units that were taken for work that was not done.
     pub fn give_back(&self, units: u64, now: Micros) {
         let Limits { rate, key_rate, .. } = self.limits;
-        self.partner.with(rate, now, |cell| cell.give_back(units));
+        self.with(&self.partner, now, |known, replicas, now| known.give_back(rate, replicas, units, now));
         if let (Some(key), Some(key_rate)) = (&self.key, key_rate) {
-            key.with(key_rate, now, |cell| cell.give_back(units));
+            self.with(key, now, |known, replicas, now| known.give_back(key_rate, replicas, units, now));
         }
     }
 
     /// How the partner's rate stands.
     pub fn standing(&self, now: Micros) -> RateStanding {
-        standing(&self.partner, self.limits.rate, now)
+        self.standing_of(&self.partner, self.limits.rate, now)
     }
 
     /// How the key's own rate stands.
     pub fn key_standing(&self, now: Micros) -> Option<RateStanding> {
-        Some(standing(self.key.as_deref()?, self.limits.key_rate?, now))
+        Some(self.standing_of(self.key.as_ref()?, self.limits.key_rate?, now))
     }
-}
 
-fn standing(counter: &Counter, rate: Rate, now: Micros) -> RateStanding {
-    counter.with(rate, now, |cell| RateStanding { rate, left: cell.left(rate, now), full_in: cell.full_in(rate, now) })
+    fn standing_of(&self, counter: &Arc<Counter>, rate: Rate, now: Micros) -> RateStanding {
+        let is_together = self.replicas.as_ref().is_none_or(|replicas| replicas.is_together());
+        self.with(counter, now, |known, replicas, now| RateStanding {
+            rate,
+            left: known.left(rate, replicas, is_together, now),
+            full_in: known.full_in(rate, now),
+        })
+    }
+
+    fn with<T>(&self, counter: &Arc<Counter>, now: Micros, work: impl FnOnce(&mut Known, u32, Micros) -> T) -> T {
+        let now = self.replicas.as_ref().map_or(now, |replicas| replicas.clock.now());
+        let mut known = counter.known.lock();
+        let done = work(&mut known, count(self.replicas.as_ref()), now);
+        if let Some(replicas) = &self.replicas
+            && known.must_be_listed()
+        {
+            drop(known);
+            replicas.list(counter.clone());
+        }
+        done
+    }
 }
 
 fn refused(who: &str, rate: Rate, units: u64, wait: Option<Duration>) -> Refusal {
@@ -223,83 +266,14 @@ fn per_second(units: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::{Rng, SeedableRng};
-
-    /// A bucket of tokens in exact fractions, filled by hand before each question: another algorithm, the same rule.
-    struct Bucket {
-        /// Millionths of a token.
-        tokens: i128,
-        at: i64,
-    }
-
-    impl Bucket {
-        fn take(&mut self, rate: Rate, units: u64, now: i64) -> Result<(), Option<i128>> {
-            let full = i128::from(rate.burst) * 1_000_000;
-            let elapsed = i128::from(now - self.at).max(0);
-            self.at = self.at.max(now);
-            self.tokens = full.min(self.tokens + elapsed * i128::from(rate.units_per_second));
-            let wanted = i128::from(units) * 1_000_000;
-            if wanted <= self.tokens {
-                self.tokens -= wanted;
-                return Ok(());
-            }
-            if wanted > full {
-                return Err(None);
-            }
-            // The first microsecond at which the missing part has come.
-            let mut wait = (wanted - self.tokens) / i128::from(rate.units_per_second);
-            while self.tokens + wait * i128::from(rate.units_per_second) < wanted {
-                wait += 1;
-            }
-            Err(Some(wait))
-        }
-    }
-
-    #[test]
-    #[expect(clippy::print_stdout, reason = "a failed run can be repeated by its seed")]
-    fn the_same_decisions_as_an_exact_bucket_over_any_traffic() {
-        let seed = std::env::var("TOLLGATE_TEST_SEED").ok().map_or_else(rand::random, |text| text.parse().unwrap());
-        println!("the_same_decisions_as_an_exact_bucket: TOLLGATE_TEST_SEED={seed}");
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-        for round in 0..300 {
-            let rate = Rate { units_per_second: rng.random_range(1..=70_000), burst: rng.random_range(1..=500) };
-            let mut now = rng.random_range(0..2_000_000_000_000_000_i64);
-            let (mut cell, mut bucket) = (Cell::default(), Bucket { tokens: i128::from(rate.burst) * 1_000_000, at: now });
-            for step in 0..1000 {
-                // Bursts at one instant, gaps near the rate's own interval, long pauses.
-                now += match rng.random_range(0..10) {
-                    0..4 => 0,
-                    4..9 => rng.random_range(0..=2_000_000 / i64::from(rate.units_per_second) + 1),
-                    _ => rng.random_range(0..10_000_000),
-                };
-                let units =
-                    if rng.random_bool(0.9) { rng.random_range(1..=4) } else { rng.random_range(0..=u64::from(rate.burst) + 2) };
-                let said = cell.take(rate, units, Micros(now));
-                let model = bucket.take(rate, units, now);
-                let wait = |wait: Option<i128>| wait.map(|wait| Duration::from_micros(wait as u64));
-                assert_eq!(said, model.map_err(wait), "round {round}, step {step}, {rate:?}, {units} units");
-                assert_eq!(
-                    i128::from(cell.left(rate, Micros(now))),
-                    bucket.tokens.div_euclid(1_000_000),
-                    "round {round}, step {step}"
-                );
-                if let Err(Some(wait)) = said {
-                    // What Retry-After says is enough, and a microsecond less is not.
-                    let then = now + wait.as_micros() as i64;
-                    assert!(cell.clone().take(rate, units, Micros(then)).is_ok());
-                    assert!(cell.clone().take(rate, units, Micros(then - 1)).is_err());
-                }
-            }
-        }
-    }
 
     #[test]
     fn a_rate_that_changes_gives_no_second_burst() {
         let (slow, fast) = (Rate { units_per_second: 1, burst: 5 }, Rate { units_per_second: 100, burst: 20 });
-        let (counter, now) = (Counter::default(), Micros(1_000_000));
-        assert!(counter.with(slow, now, |cell| cell.take(slow, 5, now)).is_ok());
-        assert_eq!(counter.with(fast, now, |cell| cell.left(fast, now)), 15);
-        assert_eq!(counter.with(slow, now, |cell| cell.left(slow, now)), 0);
+        let (mut known, now) = (Known::default(), Micros(1_000_000));
+        assert!(known.take(slow, 1, 5, now).is_ok());
+        assert_eq!(known.left(fast, 1, true, now), 15);
+        assert_eq!(known.left(slow, 1, true, now), 0);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::gate::budget::Budgets;
 use crate::gate::limiter::Limiter;
 use crate::gate::shield::Shield;
 use crate::http::{self, server};
+use crate::ids::ReplicaId;
 use crate::metering::{self, Archive, Archiver, InFlight, Journal, Shipped, Shipper, reship, retention};
 use crate::operation::Documents;
 use crate::operator::Issuer;
@@ -146,7 +147,7 @@ pub async fn start_gateway(settings: Settings, projects: bool) -> anyhow::Result
         directory: directory.clone(),
         shield: Shield::new(settings.gate.shield_burst, settings.gate.shield_interval)
             .context("the settings gate.shield_burst and gate.shield_interval must not be zero")?,
-        limiter: Limiter::default(),
+        limiter: open_limiter(&settings, journal.replica(), metrics.clone()).await?,
         budgets,
         house: House { answer_fields_max: settings.gate.answer_fields_max, introspection: settings.gate.introspection },
         documents,
@@ -190,6 +191,10 @@ pub async fn start_gateway(settings: Settings, projects: bool) -> anyhow::Result
         tokio::spawn({
             let (app, stop) = (app.clone(), working.clone());
             async move { app.gate.budgets.follow(BUDGETS_EVERY, stop).await }
+        }),
+        tokio::spawn({
+            let (app, stop) = (app.clone(), working.clone());
+            async move { app.gate.limiter.follow(stop).await }
         }),
         tokio::spawn(last_used.run(app.settings.gate.last_used_every, working.clone())),
         tokio::spawn(every(app.settings.features.snapshot_every, working.clone(), {
@@ -294,6 +299,15 @@ fn control_listener(socket: &std::path::Path) -> anyhow::Result<UnixListener> {
     let listener = UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// Gateways on one Redis share rates; one that has its features to itself has its rates to itself.
+async fn open_limiter(settings: &Settings, replica: &ReplicaId, metrics: Arc<Metrics>) -> anyhow::Result<Limiter> {
+    let features = &settings.features;
+    if features.is_shared() {
+        return Limiter::shared(&features.url, &features.prefix, replica, Clock::system(), metrics).await;
+    }
+    Ok(Limiter::default())
 }
 
 async fn open_journal(settings: &Settings, data_dir: &DataDir, db: &Db, clock: &Clock) -> anyhow::Result<Journal> {

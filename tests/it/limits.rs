@@ -4,6 +4,8 @@
 mod model;
 mod neighbours;
 mod replicas;
+mod shared;
+mod together;
 
 use std::collections::BTreeMap;
 use std::process::Command;

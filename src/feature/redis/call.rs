@@ -4,17 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use anyhow::Context;
-use redis::{ErrorKind, Script, ServerErrorKind};
 
 use super::head::Head;
 use super::held::{Before, Listed};
 use super::keys::Keys;
-use super::link::Link;
 use crate::clock::Micros;
 use crate::feature::state::Product;
+use crate::redis_link::{Link, Script};
 
-const CODE: &str = include_str!("commit.lua");
-static HASH: LazyLock<String> = LazyLock::new(|| Script::new(CODE).get_hash().to_owned());
+static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("commit.lua")));
 
 /// What is written in one step.
 pub(super) struct Call<'a> {
@@ -98,9 +96,8 @@ impl<'a> Call<'a> {
 
     /// Writes it all where the partition stands at `expected`, which becomes `position`.
     pub(super) async fn send(&self, link: &Link, expected: &str, position: &str, as_of: Option<Micros>) -> anyhow::Result<Sent> {
-        let build = |command: &str, script: &str| {
-            let mut command = redis::cmd(command);
-            command.arg(script).arg(2 + self.len()).arg(self.keys.head(self.partition)).arg(self.keys.seal(self.partition));
+        let build = |command: &mut redis::Cmd| {
+            command.arg(2 + self.len()).arg(self.keys.head(self.partition)).arg(self.keys.seal(self.partition));
             let (added, removed) = (self.add.iter().map(|(key, _)| key), self.remove.iter().map(|(key, _)| key));
             for key in self.set.iter().map(|(key, _)| key).chain(&self.delete).chain(added).chain(removed) {
                 command.arg(key);
@@ -113,14 +110,8 @@ impl<'a> Call<'a> {
             for (_, sku) in self.add.iter().chain(&self.remove) {
                 command.arg(&**sku);
             }
-            command
         };
-        let answered: redis::RedisResult<(u8, Option<Vec<u8>>)> = link.raw(&build("EVALSHA", &HASH)).await;
-        let answered = match answered {
-            // A server that was started anew. The text goes to this partition's node, where SCRIPT LOAD would need all of them.
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => link.raw(&build("EVAL", CODE)).await,
-            answered => answered,
-        };
+        let answered: redis::RedisResult<(u8, Option<Vec<u8>>)> = link.script(&COMMIT, build).await;
         match answered.with_context(|| link.failed())? {
             (1, _) => Ok(Sent::Written),
             (2, seal) => Ok(Sent::Sealed(String::from_utf8_lossy(&seal.unwrap_or_default()).into_owned())),

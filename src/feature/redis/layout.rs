@@ -4,8 +4,8 @@
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::link::Link;
 use super::{head, keys};
+use crate::redis_link::Link;
 
 const VERSION: u32 = 1;
 

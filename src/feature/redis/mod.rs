@@ -14,7 +14,6 @@ mod head;
 mod held;
 mod keys;
 mod layout;
-mod link;
 mod read;
 mod write;
 
@@ -33,12 +32,12 @@ use super::state::Partition;
 use super::{Applied, ApplyError, ChangeBatch, FeatureStore, Found, Limits, Read, Scope, Standing};
 use crate::clock::Micros;
 use crate::event::Identity;
+use crate::redis_link::Link;
 pub use generation::Seal;
 use head::Head;
 use held::{Held, Pending};
 use keys::Keys;
 use layout::Layout;
-use link::Link;
 
 /// Another generation is seen after this, at the latest.
 const LAYOUT_READ_EVERY: Duration = Duration::from_secs(1);

@@ -8,10 +8,10 @@ use futures_util::future::{join_all, try_join_all};
 
 use super::head::Head;
 use super::keys::Keys;
-use super::link::Link;
 use crate::clock::Micros;
 use crate::feature::state::{self, Product};
 use crate::feature::{Found, Read, Scope};
+use crate::redis_link::Link;
 
 /// SKUs that are listed at once.
 const LISTED: usize = 1000;

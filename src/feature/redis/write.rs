@@ -7,11 +7,11 @@ use super::call::{Call, Sent};
 use super::head::{self, Head};
 use super::held::{Before, Listed, Pending};
 use super::keys::Keys;
-use super::link::Link;
 use super::read;
 use crate::clock::Micros;
 use crate::feature::ApplyError;
 use crate::feature::state::Product;
+use crate::redis_link::Link;
 
 /// A commit is one call, so that it is seen at once, as long as that can be asked of a server; past it, it is written as a restore is.
 const COMMIT_BYTES: usize = 64 << 20;

@@ -1,5 +1,5 @@
-//! The connection: one server, or a cluster. It comes back by itself after the server was away; a request that waits fails within
-//! seconds, so that a reader is told so.
+//! The connection to Redis, for the feature store and for shared rates: one server, or a cluster. It comes back by itself after the
+//! server was away; a request that waits fails within seconds, so that who waits for it is told so.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
+use redis::{Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind};
 
 /// One answer, and one attempt to connect.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,10 +21,22 @@ enum Connection {
 }
 
 #[derive(Clone)]
-pub(super) struct Link {
+pub(crate) struct Link {
     connection: Connection,
     /// For people; without a password.
     place: String,
+}
+
+/// A script, and what a server that has it calls it.
+pub(crate) struct Script {
+    text: &'static str,
+    hash: String,
+}
+
+impl Script {
+    pub(crate) fn new(text: &'static str) -> Self {
+        Self { text, hash: redis::Script::new(text).get_hash().to_owned() }
+    }
 }
 
 /// A URL in its parts. Kept apart from what is shown: the password is in one of them.
@@ -69,27 +81,42 @@ impl<'a> Address<'a> {
 }
 
 impl Link {
-    pub(super) async fn open(url: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(url: &str) -> anyhow::Result<Self> {
         let address = Address::of(url)?;
         if address.tls {
             // Without a provider of its own choice the first connection would panic; fine when somebody was here before.
             drop(rustls::crypto::ring::default_provider().install_default());
         }
         let place = address.place();
-        let connection = connect(&address).await.with_context(|| format!("the feature store at {place} cannot be reached"))?;
+        let connection = connect(&address).await.with_context(|| format!("Redis at {place} cannot be reached"))?;
         Ok(Self { connection, place })
     }
 
     /// What the server answered, as it was; sent once.
-    pub(super) async fn raw<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+    pub(crate) async fn raw<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         match self.connection.clone() {
             Connection::Single(mut connection) => command.query_async(&mut connection).await,
             Connection::Cluster(mut connection) => command.query_async(&mut connection).await,
         }
     }
 
+    /// A script, sent by its hash, and as text to a server that does not know it: the text goes to the node of its keys, where SCRIPT LOAD
+    /// would need all of them. `build` completes a command that has its name and the script.
+    pub(crate) async fn script<T: FromRedisValue>(&self, script: &Script, build: impl Fn(&mut Cmd)) -> RedisResult<T> {
+        let send = async |name: &str, text: &str| {
+            let mut command = redis::cmd(name);
+            command.arg(text);
+            build(&mut command);
+            self.raw(&command).await
+        };
+        match send("EVALSHA", &script.hash).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => send("EVAL", script.text).await,
+            answered => answered,
+        }
+    }
+
     /// A command that does no harm when it is sent twice.
-    pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> anyhow::Result<T> {
+    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> anyhow::Result<T> {
         let mut answered = self.raw(command).await;
         if answered.as_ref().is_err_and(is_gone) {
             answered = self.raw(command).await;
@@ -105,7 +132,7 @@ impl Link {
     }
 
     /// Reads of one partition, in one round trip.
-    pub(super) async fn pipe<T: FromRedisValue>(&self, commands: &Pipeline) -> anyhow::Result<T> {
+    pub(crate) async fn pipe<T: FromRedisValue>(&self, commands: &Pipeline) -> anyhow::Result<T> {
         let mut answered = self.raw_pipe(commands).await;
         if answered.as_ref().is_err_and(is_gone) {
             answered = self.raw_pipe(commands).await;
@@ -114,17 +141,17 @@ impl Link {
     }
 
     /// Values by key, in the order asked. Keys of one slot are read at one instant; a cluster is asked for all slots at once.
-    pub(super) async fn get_many(&self, keys: &[String]) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
+    pub(crate) async fn get_many(&self, keys: &[String]) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
         let values: Vec<Option<Vec<u8>>> = self.query(redis::cmd("MGET").arg(keys)).await?;
-        ensure!(values.len() == keys.len(), "the feature store at {} answered with too few values", self.place);
+        ensure!(values.len() == keys.len(), "Redis at {} answered with too few values", self.place);
         Ok(values)
     }
 
-    pub(super) fn failed(&self) -> String {
-        format!("the feature store at {} did not do as asked", self.place)
+    pub(crate) fn failed(&self) -> String {
+        format!("Redis at {} did not do as asked", self.place)
     }
 }
 
