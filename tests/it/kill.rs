@@ -4,6 +4,7 @@
 
 mod invoices;
 mod outage;
+mod replicas;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -119,11 +120,16 @@ fn prepare(database: &Database) -> Vec<String> {
         let id = tollgate(database, &["partner", "create", name, "--plan", "p"]).ok();
         keys.push(tollgate(database, &["key", "issue", id.trim()]).ok().trim().to_owned());
     }
+    stock(database);
+    keys
+}
+
+/// Something to ask for.
+fn stock(database: &Database) {
     let events = [counted("c", "A", "X", 5), price("pa", "A", "X", "1.00"), price("pb", "B", "X", "2.00")];
     let events: String = events.iter().map(|event| format!("{event}\n")).collect();
     let file = database.file("events.ndjson", &events);
     tollgate(database, &["ingest", file.to_str().unwrap()]).ok();
-    keys
 }
 
 /// A gateway that ships all the time.
@@ -176,10 +182,11 @@ async fn suspend_in_transaction(database: &Database, signal: impl Fn(&str), pass
     false
 }
 
-/// Holds the answers against the journal, and the journal against the ledger: lost 0, duplicated 0, each record counted once.
-/// Gives the journal's records; `in_flight_max` may be more than the answers are.
-async fn hold(database: &Database, received: &[(String, u64)], in_flight_max: usize, told: &str) -> Vec<Value> {
-    let records = journal(&database.data_dir());
+/// Holds the answers against the journals of gateways on one database, and the journals against the ledger: lost 0, duplicated 0, each record counted once.
+/// Gives the journals' records; `in_flight_max` may be more than the answers are.
+async fn hold(gateways: &[Database], received: &[(String, u64)], in_flight_max: usize, told: &str) -> Vec<Value> {
+    let records: Vec<Value> = gateways.iter().flat_map(|gateway| journal(&gateway.data_dir())).collect();
+    let database = &gateways[0];
     let journaled: HashSet<&str> = records.iter().map(|record| record["request"].as_str().unwrap()).collect();
     let lost = received.iter().filter(|(id, _)| !journaled.contains(id.as_str())).count();
     let duplicated = records.len() - journaled.len();
@@ -238,7 +245,7 @@ on_both_databases! {
         process.terminate();
 
         let told = format!("seed {seed}, {:?}: {kills} kills, {mid_transaction} of them mid-ship", database.kind);
-        let records = hold(&database, &received, CLIENTS * kills, &told).await;
+        let records = hold(std::slice::from_ref(&database), &received, CLIENTS * kills, &told).await;
         assert!(received.len() > kills * 10, "{told}: too few answers to mean anything");
         assert!(mid_transaction > 0, "{told}");
 

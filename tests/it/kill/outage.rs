@@ -80,6 +80,6 @@ async fn serving_goes_on_without_postgres_and_the_backlog_drains_exactly() {
     );
     process.terminate();
     // Nobody lost the gateway, so nothing was in flight that was not received.
-    hold(&database, &received, 0, &told).await;
+    hold(std::slice::from_ref(&database), &received, 0, &told).await;
     assert!(mid_transaction > 0, "{told}");
 }

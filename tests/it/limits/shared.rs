@@ -56,7 +56,12 @@ async fn alone(url: &str) {
             let units = if rng.random_bool(0.9) { rng.random_range(0..=4) } else { rng.random_range(0..=320) };
             let is_take = rng.random_bool(0.8);
             let said = entered.map(|inside| {
-                let taken = if is_take { inside.take(units, now) } else { Ok(inside.give_back(units.min(5), now)) };
+                let taken = if is_take {
+                    inside.take(units, now)
+                } else {
+                    inside.give_back(units.min(5), now);
+                    Ok(())
+                };
                 let taken = taken.map_err(|refusal| format!("{refusal:?}"));
                 (taken, inside.standing(now), inside.key_standing(now))
             });

@@ -57,8 +57,7 @@ async fn ask_for(gateways: &[Process], key: &str, query: &'static str, time: Dur
         });
     }
     under_way.join_all().await;
-    let all = let_in.lock().clone();
-    all
+    let_in.lock().clone()
 }
 
 /// Over any time at all, no more than rate, burst and `more` allow.
@@ -93,7 +92,8 @@ fn get_the_rate(what: &str, let_in: &[LetIn]) {
 
 async fn metric(gateway: &Process, name: &str) -> f64 {
     let text = reqwest::get(format!("http://{}/metrics", gateway.operators)).await.unwrap().text().await.unwrap();
-    let line = text.lines().find(|line| line.starts_with(&format!("{name}{{}} "))).unwrap_or_else(|| panic!("no {name} in {text}"));
+    let line =
+        text.lines().find(|line| line.starts_with(&format!("{name}{{}} "))).unwrap_or_else(|| panic!("no {name} in {text}"));
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
 
