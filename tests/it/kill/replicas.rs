@@ -1,111 +1,291 @@
-//! Three gateways on one PostgreSQL, each with its journal and its replica id: one or two of them are killed or suspended at a time,
-//! while all are asked.
+//! Three gateways on one PostgreSQL, one Redis and one topic, each with its own journal and replica id, killed and suspended at
+//! random moments while all of them are asked: what clients received is what the ledger has, each replica's journal has no gap, and
+//! neither a quota that is far nor one that is reached is leased or billed past.
 
-use std::collections::BTreeMap;
+mod asking;
+
+mod evidence;
+
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use rand::seq::IteratorRandom;
-use sqlx::Row;
+use rand::seq::{IteratorRandom, SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use sqlx::{AnyConnection, Row};
 
-use super::{CLIENTS, Load, hold, prepare, serve, stock};
-use crate::support::{self, Database, Kind, Process, full, tollgate};
+use self::asking::{Clients, Partner};
+use self::evidence::Evidence;
+use super::stock;
+use crate::support::topic::Topic;
+use crate::support::{self, Database, Kind, Process, ask, full, issue, per_unit, plan, redis, tollgate};
 
 const GATEWAYS: usize = 3;
+/// Nobody who is silent for this long is taken for alive: the replica's lease is over.
+const SILENT: Duration = Duration::from_secs(61);
 
-/// Whether somebody has been in a transaction that writes for so long that it must be who is suspended.
-async fn is_one_stuck(database: &Database) -> bool {
-    let stuck = "select count(*) from pg_stat_activity where datname = current_database() and state = 'idle in transaction' \
-                 and query ~ '^(insert|update|delete)' and state_change < clock_timestamp() - interval '30 milliseconds'";
-    let mut connection = database.connect().await;
-    sqlx::query(stuck).fetch_one(&mut connection).await.unwrap().try_get::<i64, _>(0).unwrap() > 0
+/// What happens to one of them, or two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Disturbance {
+    Kill,
+    KillTwo,
+    /// In the middle of a transaction on the ledger, or of a lease.
+    KillInTransaction,
+    /// While it starts, with a backlog to ship.
+    KillAtStart,
+    /// For so long that others take it for gone; then it goes on.
+    Suspend,
+    /// The same in the middle of a transaction, whose locks it keeps.
+    SuspendInTransaction,
+    /// Suspended for so long, then killed.
+    SuspendAndKill,
 }
 
-fn replica(gateway: &Database) -> String {
-    std::fs::read_to_string(gateway.data_dir().join("replica")).unwrap().trim().to_owned()
+use Disturbance::{Kill, KillAtStart, KillInTransaction, KillTwo, Suspend, SuspendAndKill, SuspendInTransaction};
+
+const DISTURBANCES: [Disturbance; 9] =
+    [Kill, KillTwo, KillInTransaction, KillInTransaction, KillTwo, KillAtStart, Suspend, SuspendInTransaction, SuspendAndKill];
+
+/// What was done.
+#[derive(Debug, Default)]
+struct Done {
+    kills: usize,
+    in_transaction: usize,
+    of_the_ledger: usize,
+    suspensions: usize,
+}
+
+struct Gateway {
+    machine: Database,
+    process: Option<Process>,
+    /// What the database knows its connections by.
+    name: String,
+    /// Starts that came to serve, and those that were killed before.
+    starts: i64,
+    half_starts: i64,
+}
+
+impl Gateway {
+    fn new(mut machine: Database, n: usize) -> Self {
+        let name = format!("gateway{n}");
+        machine.url = format!("{}?application_name={name}", machine.url);
+        Self { machine, process: None, name, starts: 0, half_starts: 0 }
+    }
+
+    fn start(&mut self) {
+        self.process = Some(Process::gateway(&self.machine));
+        self.starts += 1;
+    }
+
+    fn process(&self) -> &Process {
+        self.process.as_ref().unwrap()
+    }
+
+    fn spawn(&self) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(["serve", "--role", "gateway"]).envs(self.machine.environment());
+        command.env("TOLLGATE__SERVER__LISTEN", "127.0.0.1:0").env("TOLLGATE__SERVER__OPERATOR_LISTEN", "127.0.0.1:0");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// A second process on the folder ends at once, with its reason.
+    fn is_alone(&self) {
+        let mut second = self.spawn();
+        let begun = Instant::now();
+        while second.try_wait().unwrap().is_none() {
+            if begun.elapsed() > Duration::from_secs(20) {
+                second.kill().unwrap();
+                panic!("a second process runs on one data folder: {:?}", second.wait_with_output());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let output = second.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let holder = format!("is in use by another tollgate process (pid {})", self.process().pid());
+        assert!(!output.status.success() && said.contains(&holder), "{said}");
+    }
+
+    /// The last statement of a write that it is suspended in the middle of.
+    async fn open_write(&self, connection: &mut AnyConnection) -> Option<String> {
+        let open = "select query from pg_stat_activity where datname = current_database() and application_name = $1 \
+                    and state = 'idle in transaction' and query ~ '^(insert|update|delete)'";
+        let found = sqlx::query(open).bind(&self.name).fetch_optional(connection).await.unwrap();
+        found.map(|row| row.get(0))
+    }
+
+    /// Suspends it in the middle of a write. None when it was never found in one: then it runs.
+    async fn suspend_in_transaction(&self, passed: u32, done: &mut Done) -> Option<()> {
+        let mut connection = self.machine.connect().await;
+        let mut found = 0;
+        for _ in 0..200 {
+            self.process().signal("STOP");
+            // What it had sent is done by then.
+            tokio::time::sleep(Duration::from_millis(8)).await;
+            if let Some(query) = self.open_write(&mut connection).await {
+                if found == passed {
+                    done.in_transaction += 1;
+                    done.of_the_ledger +=
+                        usize::from(["journal_watermark", "usage_cell", "into replica"].iter().any(|of| query.contains(of)));
+                    return Some(());
+                }
+                found += 1;
+            }
+            self.process().signal("CONT");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        None
+    }
+
+    /// As others see it, it has been suspended for longer than a lease lasts.
+    async fn lease_ends(&self) {
+        let mut connection = self.machine.connect().await;
+        // What it suspended over could be its own row: then it looks alive for longer.
+        let text = "update replica set reported_at = reported_at - $1 where id = \
+                    (select id from replica where id = $2 for update skip locked)";
+        let silent = i64::try_from(SILENT.as_micros()).unwrap();
+        sqlx::query(text).bind(silent).bind(evidence::replica(&self.machine)).execute(&mut connection).await.unwrap();
+    }
+}
+
+struct World {
+    gateways: Vec<Gateway>,
+    clients: Clients,
+    done: Done,
+}
+
+impl World {
+    fn kill(&mut self, victim: usize) {
+        self.clients.leave(victim);
+        self.gateways[victim].process.take().unwrap().kill();
+        self.done.kills += 1;
+    }
+
+    fn start(&mut self, victim: usize) {
+        self.gateways[victim].start();
+        self.clients.find(victim, self.gateways[victim].process().address);
+    }
+
+    async fn disturb(&mut self, what: Disturbance, rng: &mut ChaCha8Rng) {
+        let hit = (0..GATEWAYS).choose_multiple(rng, 1 + usize::from(what == KillTwo));
+        let (victim, passed) = (hit[0], rng.random_range(0..4));
+        let away = Duration::from_millis(if rng.random_bool(0.5) { 0 } else { rng.random_range(0..1000) });
+        if matches!(what, KillInTransaction | SuspendInTransaction) {
+            self.gateways[victim].suspend_in_transaction(passed, &mut self.done).await;
+        }
+        match what {
+            Kill | KillTwo | KillInTransaction => hit.iter().for_each(|victim| self.kill(*victim)),
+            KillAtStart => {
+                self.kill(victim);
+                let mut child = self.gateways[victim].spawn();
+                tokio::time::sleep(Duration::from_millis(rng.random_range(0..400))).await;
+                child.kill().unwrap();
+                child.wait().unwrap();
+                self.done.kills += 1;
+                self.gateways[victim].half_starts += 1;
+            }
+            Suspend | SuspendInTransaction | SuspendAndKill => {
+                self.gateways[victim].process().signal("STOP");
+                self.done.suspensions += 1;
+                self.gateways[victim].lease_ends().await;
+                let others: Vec<_> = (0..GATEWAYS).filter(|other| *other != victim).collect();
+                let before = self.clients.answers(&others);
+                tokio::time::sleep(Duration::from_millis(rng.random_range(1000..2500))).await;
+                assert!(self.clients.answers(&others) > before, "nobody else serves while one is suspended");
+                self.gateways[victim].is_alone();
+                if what != SuspendAndKill {
+                    self.gateways[victim].process().signal("CONT");
+                    return;
+                }
+                self.kill(victim);
+            }
+        }
+        tokio::time::sleep(away).await;
+        hit.iter().for_each(|victim| self.start(*victim));
+    }
+}
+
+fn plans(near: i64) -> String {
+    let charges = per_unit("inventory", 0, "0.0125") + &per_unit("pricing", 0, "0.0333") + &per_unit("requests", 0, "0.00007");
+    let far = "quota = { units = 1000000000, then = \"refuse\" }\nspend_cap = \"50000000.00\"";
+    plan("far", &format!("{far}{charges}")) + &plan("near", &format!("quota = {{ units = {near}, then = \"refuse\" }}"))
+}
+
+/// A partner with a key.
+fn partner(machine: &Database, name: &str, plan: &str) -> (String, String) {
+    let id = tollgate(machine, &["partner", "create", name, "--plan", plan]).ok().trim().to_owned();
+    (id, issue(machine, &[name]).key)
+}
+
+/// Asks until the quota is used, and not a unit more is given by anybody.
+async fn to_the_end(world: &World, near: &Partner, used: &Evidence) {
+    let http = reqwest::Client::new();
+    let begun = Instant::now();
+    for round in 0.. {
+        let url = format!("http://{}/graphql", world.gateways[round % GATEWAYS].process().address);
+        let answer = ask(&http, &url, &near.key, json!({ "query": asking::ONE_UNIT })).await;
+        if answer.status == 200 {
+            world.clients.received(answer.json());
+            continue;
+        }
+        if answer.code() == "QUOTA_EXCEEDED" && used.billed(&near.id).await == near.quota {
+            break;
+        }
+        assert!(matches!(answer.status, 429 | 503), "{answer:?}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "what is left cannot be used: {}", used.billed(&near.id).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_of_three_gateways_are_records_counted() {
     let (seed, mut rng) = support::rng("answers_of_three_gateways_are_records_counted");
-    let database = Database::new(Kind::Postgres).await;
-    let keys = prepare(&database);
-    let gateways = [database.beside(), database.beside(), database];
-    gateways[..2].iter().for_each(stock);
+    let mut disturbances = DISTURBANCES.repeat(if full() { 8 } else { 1 });
+    disturbances.shuffle(&mut rng);
+    let quota = i64::try_from(disturbances.len()).unwrap() * 100;
 
-    let (mut processes, mut loads): (Vec<Process>, Vec<Load>) = (Vec::new(), Vec::new());
-    for gateway in &gateways {
-        processes.push(serve(gateway));
+    let topic = Topic::new(2).await;
+    let archive = tempfile::tempdir().unwrap();
+    let projecting = Database::new(Kind::Postgres)
+        .await
+        .and("events.url", &format!("kafka://{}", topic.bootstrap))
+        .and("events.topic", &topic.name)
+        .and("features.url", &redis::single())
+        .and("features.prefix", &redis::prefix())
+        .and("archive.url", archive.path().to_str().unwrap())
+        .and("journal.ship_every", "5ms")
+        // Some are sealed, archived and removed on the way.
+        .and("journal.segment_bytes", "262144");
+    tollgate(&projecting, &["plan", "apply", projecting.file("plans.toml", &plans(quota)).to_str().unwrap()]).ok();
+    let (far, near) = (partner(&projecting, "Far", "far"), partner(&projecting, "Near", "near"));
+    let far = Partner { id: far.0, key: far.1, quota: 1_000_000_000 };
+    let near = Partner { id: near.0, key: near.1, quota };
+    stock(&projecting);
+    let projector = Process::projector(&projecting);
+
+    let mut gateways: Vec<_> = (0..GATEWAYS).map(|n| Gateway::new(projecting.beside(), n)).collect();
+    gateways.iter_mut().for_each(Gateway::start);
+    let evidence = Evidence::new(projecting.beside(), &gateways, archive.path(), [far.clone(), near.clone()]);
+    let addresses = gateways.iter().map(|gateway| gateway.process().address);
+    let mut world =
+        World { clients: Clients::begin(addresses.collect(), &far, &near, &mut rng), gateways, done: Done::default() };
+    let watched = evidence.watch();
+    for what in disturbances {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(30..700))).await;
+        println!("{what:?}");
+        world.disturb(what, &mut rng).await;
     }
-    loads.extend(processes.iter().map(|process| Load::begin(process, &keys, &mut rng)));
-    let ids: Vec<String> = gateways.iter().map(replica).collect();
-
-    let rounds = if full() { 60 } else { 6 };
-    let (mut received, mut kills, mut mid_ship, mut suspensions) = (Vec::new(), 0, 0, 0);
-    for round in 0..rounds {
-        tokio::time::sleep(Duration::from_millis(rng.random_range(30..600))).await;
-        let hit = (0..GATEWAYS).choose_multiple(&mut rng, 1 + usize::from(round % 3 == 2));
-        if round % 4 == 3 {
-            // Out for a while, with its connections open, and back: nobody else's requests or shipments wait for it.
-            let (victim, other) = (hit[0], (hit[0] + 1) % GATEWAYS);
-            processes[victim].signal("STOP");
-            let (before, began) = (loads[other].answers(), Instant::now());
-            tokio::time::sleep(Duration::from_millis(rng.random_range(300..1500))).await;
-            while loads[other].answers() == before {
-                assert!(began.elapsed() < Duration::from_secs(30), "seed {seed}: serving goes on");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            processes[victim].signal("CONT");
-            suspensions += 1;
-            continue;
-        }
-        for victim in hit {
-            if round % 2 == 0 {
-                // Caught in the middle of a shipment, when it works out.
-                for _ in 0..30 {
-                    processes[victim].signal("STOP");
-                    tokio::time::sleep(Duration::from_millis(40)).await;
-                    if is_one_stuck(&gateways[victim]).await {
-                        mid_ship += 1;
-                        break;
-                    }
-                    processes[victim].signal("CONT");
-                    tokio::time::sleep(Duration::from_millis(rng.random_range(0..5))).await;
-                }
-            }
-            // Dead before the next one wants its folder.
-            processes.remove(victim).kill();
-            kills += 1;
-            processes.insert(victim, serve(&gateways[victim]));
-            let load = Load::begin(&processes[victim], &keys, &mut rng);
-            received.extend(std::mem::replace(&mut loads[victim], load).end().await);
-        }
+    world.clients.stop().await;
+    to_the_end(&world, &near, &evidence).await;
+    for gateway in &mut world.gateways {
+        // A clean stop ships what is left.
+        gateway.process.take().unwrap().terminate();
     }
-    for load in loads {
-        received.extend(load.end().await);
-    }
-    // A clean stop ships what is left.
-    processes.into_iter().for_each(Process::terminate);
+    let looks = watched.end().await;
+    projector.terminate();
 
-    let told = format!("seed {seed}: three gateways, {kills} kills, {mid_ship} of them mid-ship, {suspensions} suspensions");
-    hold(&gateways, &received, CLIENTS * kills, &told).await;
-    assert!(received.len() > 20 * rounds, "{told}: too few answers to mean anything");
-    assert!(mid_ship > 0, "{told}");
-
-    // Each kept its id, and the ledger has of each what is in its own journal.
-    assert_eq!(gateways.iter().map(replica).collect::<Vec<_>>(), ids);
-    let mut of_each = BTreeMap::new();
-    let mut connection = gateways[0].connect().await;
-    let counted = "select replica_id, cast(sum(units) as bigint) from usage_cell where meter = 'requests' group by replica_id";
-    for row in sqlx::query(counted).fetch_all(&mut connection).await.unwrap() {
-        of_each.insert(row.get::<String, _>(0), row.get::<i64, _>(1) as usize);
-    }
-    let journaled = |gateway: &Database| (replica(gateway), super::journal(&gateway.data_dir()).len());
-    assert_eq!(of_each, gateways.iter().map(journaled).collect(), "{told}");
-
-    // One data folder is one gateway's.
-    let running = serve(&gateways[0]);
-    let second = tollgate(&gateways[0], &["serve"]);
-    assert!(second.code == 1 && second.stderr.contains("is in use by another tollgate process"), "{second:?}");
-    running.terminate();
+    let told = format!("seed {seed}: {:?}, {looks} looks at grants and ledger", world.done);
+    let answers = world.clients.end();
+    evidence.hold(&world.gateways, &answers, &told).await;
+    assert!(world.done.kills >= 5 && world.done.in_transaction > 0 && world.done.of_the_ledger > 0, "{told}");
 }
