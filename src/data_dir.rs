@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -127,6 +127,15 @@ impl DataDir {
         fs::rename(&draft, self.path.join("replica"))?;
         File::open(&self.path)?.sync_all()?;
         Ok(replica)
+    }
+
+    /// What tells this folder from every copy of it until this machine starts anew: the lock keeps it to one process, and a copy has
+    /// another lock.
+    pub fn identity(&self) -> anyhow::Result<String> {
+        // Where there is none, two machines with the same disk look like one.
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let lock = self.lock.metadata().with_context(|| format!("cannot look at the data folder {}", self.path.display()))?;
+        Ok(format!("{} {}:{}", boot.trim(), lock.dev(), lock.ino()))
     }
 
     /// The place in the ledger of the data folder `path`; none where it never had one.

@@ -33,7 +33,9 @@ impl Dialect {
     pub(super) fn begin_write(self) -> &'static str {
         match self {
             Self::Sqlite => "begin immediate",
-            Self::Postgres => "begin",
+            // Who is suspended or cut off in the middle of one would keep what it locked for good: a partner's month, for all gateways.
+            // The server takes it back after this time without a statement.
+            Self::Postgres => "begin; set local idle_in_transaction_session_timeout = '10s'",
         }
     }
 

@@ -57,6 +57,62 @@ pub async fn begin_epoch(connection: &mut AnyConnection, replica: &ReplicaId, lo
     Ok(Begun { epoch: row.try_get(0)?, retired: row.try_get::<Option<i64>, _>(1)?.is_some() })
 }
 
+/// Who must have been silent for an id to be taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent {
+    /// It last reported before this instant,
+    pub before: Micros,
+    /// or at this one, and was watched since for long enough.
+    pub since: Option<Micros>,
+}
+
+/// Gives the id to a data folder, in the transaction that begins its epoch. When another folder has it, which is not as `silent`
+/// as must be, nothing may be committed: that one's last report is given back.
+pub async fn take(
+    connection: &mut AnyConnection,
+    replica: &ReplicaId,
+    holder: &str,
+    silent: Silent,
+    now: Micros,
+) -> anyhow::Result<Option<Micros>> {
+    let taken = sqlx::query(
+        "update replica set holder = $1, reported_at = case when reported_at < $2 then $2 else reported_at end \
+         where id = $3 and (holder = '' or holder = $1 or reported_at < $4 or reported_at = $5)",
+    )
+    .bind(holder)
+    .bind(now.0)
+    .bind(replica.as_str())
+    .bind(silent.before.0)
+    .bind(silent.since.map_or(-1, |since| since.0))
+    .execute(&mut *connection)
+    .await?;
+    if taken.rows_affected() == 1 {
+        return Ok(None);
+    }
+    let row = sqlx::query("select reported_at from replica where id = $1").bind(replica.as_str()).fetch_one(connection).await?;
+    Ok(Some(Micros(row.try_get(0)?)))
+}
+
+/// Leaves the id to whoever comes next: at a clean stop of the start that has it.
+pub async fn let_go(connection: &mut AnyConnection, replica: &ReplicaId, epoch: i64) -> anyhow::Result<()> {
+    sqlx::query("update replica set holder = '' where id = $1 and epoch = $2")
+        .bind(replica.as_str())
+        .bind(epoch)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Whether a later start of the replica is registered: by a copy of its data folder.
+pub async fn is_replaced(connection: &mut AnyConnection, replica: &ReplicaId, epoch: i64) -> anyhow::Result<bool> {
+    let row = sqlx::query("select count(*) from replica where id = $1 and epoch > $2")
+        .bind(replica.as_str())
+        .bind(epoch)
+        .fetch_one(connection)
+        .await?;
+    Ok(row.try_get::<i64, _>(0)? > 0)
+}
+
 /// All replicas, in the order in which they were made.
 pub async fn replicas(connection: &mut AnyConnection) -> anyhow::Result<Vec<Replica>> {
     let rows = sqlx::query("select id, epoch, started_at, watermark, reported_at, retired_at from replica order by id")

@@ -5,7 +5,7 @@ pub mod projector;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rand::SeedableRng;
@@ -15,10 +15,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::app::App;
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::config::Settings;
 use crate::data_dir::DataDir;
-use crate::db::Db;
+use crate::db::{ANSWER_TIMEOUT, Db, within};
 use crate::directory::{Directory, LastUsed};
 use crate::engine::Engine;
 use crate::gate::Gate;
@@ -28,7 +28,8 @@ use crate::gate::limiter::Limiter;
 use crate::gate::shield::Shield;
 use crate::http::{self, server};
 use crate::ids::ReplicaId;
-use crate::metering::{self, Archive, Archiver, InFlight, Journal, Shipped, Shipper, reship, retention};
+use crate::metering::replica_store::{self, Silent};
+use crate::metering::{Archive, Archiver, InFlight, Journal, Shipped, Shipper, reship, retention};
 use crate::operation::Documents;
 use crate::operator::Issuer;
 use crate::product::{self, Services};
@@ -41,6 +42,10 @@ const ANCHOR_EVERY: Duration = Duration::from_secs(30);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// A start that waits for the ledger says so this often.
 const BACKLOG_TOLD_EVERY: Duration = Duration::from_secs(10);
+/// Who has a replica's id reports every second; silent for so long, another data folder may have it.
+const REPLICA_LEASE: Duration = Duration::from_secs(10);
+/// Whether it reports is looked up this often.
+const REPLICA_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A stop waits this long for an archive that does not answer: what is missing there stays on this disk for the next start.
 const ARCHIVE_STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Whether other replicas want leased quota back is looked up this often.
@@ -129,7 +134,7 @@ pub async fn start_gateway(settings: Settings, projects: bool) -> anyhow::Result
     let (stop_shipping, shipping) = watch::channel(false);
     let shipper = tokio::spawn(shipper.run(shipping));
     wait_for_backlog(&journal, shipped.clone(), &ship_now).await?;
-    let budgets = Budgets::open(&db, journal.replica(), clock.now()).await?;
+    let budgets = Budgets::open(&db, journal.replica(), journal.epoch(), clock.now()).await?;
 
     let sdl = product::sdl();
     let validate = product::validator(settings.gate.suggestions);
@@ -276,6 +281,12 @@ impl Running {
         }
         self.stop_shipping.send_replace(true);
         self.shipper.await?;
+        if let Err(error) = within(ANSWER_TIMEOUT, let_go(&self.db, &self.app.journal)).await {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the replica's id was not let go; a start from a moved data folder waits for it"
+            );
+        }
         self.stop_archiving.send_replace(true);
         if tokio::time::timeout(ARCHIVE_STOP_TIMEOUT, self.archiver).await.is_err() {
             tracing::warn!("the archive did not take the journal's last segments in time; the next start brings them there");
@@ -285,6 +296,12 @@ impl Running {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+async fn let_go(db: &Db, journal: &Journal) -> anyhow::Result<()> {
+    let mut transaction = db.begin().await?;
+    replica_store::let_go(&mut transaction, journal.replica(), journal.epoch()).await?;
+    Ok(transaction.commit().await?)
 }
 
 async fn listen(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -314,11 +331,46 @@ async fn open_journal(settings: &Settings, data_dir: &DataDir, db: &Db, clock: &
     let folder = data_dir.journal();
     let replica = data_dir.replica(clock.now())?;
     let local = Journal::last_epoch(&folder)?;
-    let mut transaction = db.begin().await?;
-    let epoch = metering::replica_store::begin_epoch(&mut transaction, &replica, local, clock.now()).await?.epoch;
-    transaction.commit().await?;
+    let epoch = begin_epoch(data_dir, &replica, local, db, clock).await?;
     let options = Options { segment_bytes: settings.journal.segment_bytes, durability: settings.journal.durability };
     Journal::open(&folder, replica, epoch, options, clock.clone())
+}
+
+/// Registers this start, once the replica's id is this folder's. It is at once, unless a copy of the folder, or the one that this is
+/// a copy of, has it: what that one may use of quotas is leased to the id, and would be used twice.
+async fn begin_epoch(data_dir: &DataDir, replica: &ReplicaId, local: i64, db: &Db, clock: &Clock) -> anyhow::Result<i64> {
+    let holder = data_dir.identity()?;
+    let lease = i64::try_from(REPLICA_LEASE.as_micros())?;
+    let (mut seen, mut watched) = (None, Instant::now());
+    loop {
+        let now = clock.now();
+        let mut transaction = db.begin().await?;
+        let begun = replica_store::begin_epoch(&mut transaction, replica, local, now).await?;
+        let since = seen.filter(|_| watched.elapsed() >= REPLICA_LEASE);
+        let silent = Silent { before: Micros(now.0.saturating_sub(lease)), since };
+        let Some(reported) = replica_store::take(&mut transaction, replica, &holder, silent, now).await? else {
+            transaction.commit().await?;
+            return Ok(begun.epoch);
+        };
+        transaction.rollback().await?;
+        match seen {
+            None => {
+                (seen, watched) = (Some(reported), Instant::now());
+                tracing::warn!(
+                    replica.id = %replica,
+                    "the replica's id was last used from another data folder, or before this machine started; waiting until it is sure \
+                     that nobody has it"
+                );
+            }
+            Some(before) => anyhow::ensure!(
+                before == reported,
+                "the data folder {} is a copy: a gateway runs as {replica} from another one. Stop that one, or, when both shall run, \
+                 set data_dir to a new folder",
+                data_dir.path().display()
+            ),
+        }
+        tokio::time::sleep(REPLICA_LOOK_EVERY).await;
+    }
 }
 
 /// Waits until all that an earlier start journaled is in the ledger.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use parking_lot::Mutex;
 use sqlx::AnyConnection;
 use tokio::sync::OwnedMutexGuard;
@@ -12,7 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::book::limits;
 use super::lease::Decided;
 use super::{Account, Ask, Reservation};
-use crate::billing::budget_store::{self as store, Counted, Grants};
+use crate::billing::budget_store::{self as store, Bounds, Counted, Grants};
 use crate::billing::plan::Plan;
 use crate::billing::store as ledger;
 use crate::clock::Micros;
@@ -31,6 +32,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Leasing {
     db: Db,
     replica: ReplicaId,
+    epoch: i64,
     failed_at: Mutex<Option<Instant>>,
     is_failing: AtomicBool,
     /// The last time that somebody wanted something back.
@@ -38,8 +40,15 @@ pub(super) struct Leasing {
 }
 
 impl Leasing {
-    pub(super) fn new(db: Db, replica: ReplicaId) -> Self {
-        Self { db, replica, failed_at: Mutex::new(None), is_failing: AtomicBool::new(false), wanted_at: Mutex::new(Micros(0)) }
+    pub(super) fn new(db: Db, replica: ReplicaId, epoch: i64) -> Self {
+        Self {
+            db,
+            replica,
+            epoch,
+            failed_at: Mutex::new(None),
+            is_failing: AtomicBool::new(false),
+            wanted_at: Mutex::new(Micros(0)),
+        }
     }
 
     /// Holds back what a request may use once the database has granted it.
@@ -99,7 +108,7 @@ impl Leasing {
     async fn in_a_transaction(&self, account: &Account, ask: &Ask, ahead: bool) -> anyhow::Result<Option<Decided>> {
         let (partner, month, asked) = (&ask.partner, account.book.lock().bounds, limits(ask));
         let mut transaction = self.db.begin().await?;
-        store::lock(&mut transaction, partner, month).await?;
+        self.lock(&mut transaction, partner, month).await?;
         let counts = account.book.lock().is_to_be_counted(&asked);
         if counts {
             // What was used under other plan versions costs money too.
@@ -125,6 +134,14 @@ impl Leasing {
             account.book.lock().is_counted(&asked);
         }
         Ok(Some(decided))
+    }
+
+    /// Locks the month for the replica's newest start: a grant is the replica's, and an earlier start would overwrite it.
+    async fn lock(&self, connection: &mut AnyConnection, partner: &PartnerId, month: Bounds) -> anyhow::Result<()> {
+        store::lock(connection, partner, month).await?;
+        let replaced = replica_store::is_replaced(connection, &self.replica, self.epoch).await?;
+        ensure!(!replaced, "another process has started with a copy of this data folder: stop one of them");
+        Ok(())
     }
 
     /// Gives back what is wanted by others.
@@ -171,7 +188,7 @@ impl Leasing {
         let Some((month, decided)) = decided else { return true };
         let given = within(ANSWER_TIMEOUT, async {
             let mut transaction = self.db.begin().await?;
-            store::lock(&mut transaction, partner, month).await?;
+            self.lock(&mut transaction, partner, month).await?;
             store::grant(&mut transaction, self.db.dialect(), partner, month, &self.replica, &decided.grants).await?;
             Ok(transaction.commit().await?)
         });

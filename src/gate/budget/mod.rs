@@ -87,9 +87,9 @@ pub struct QuotaStanding {
 }
 
 impl Budgets {
-    /// What every partner used so far, as the ledger has it. All that `replica` ever journaled is there already: what it was granted
+    /// What every partner used so far, as the ledger has it, for the start of `replica` with this epoch. All that it ever journaled is there already: what it was granted
     /// before and did not use is given back.
-    pub async fn open(db: &Db, replica: &ReplicaId, now: Micros) -> anyhow::Result<Self> {
+    pub async fn open(db: &Db, replica: &ReplicaId, epoch: i64, now: Micros) -> anyhow::Result<Self> {
         let mut transaction = db.begin().await?;
         budget_store::settle(&mut transaction, db.dialect(), replica, now).await?;
         transaction.commit().await?;
@@ -112,7 +112,7 @@ impl Budgets {
             books.extend(of_month);
         }
         let books = books.into_iter().map(|(partner, book)| (partner, Account::new(book, None))).collect();
-        Ok(Self { books: RwLock::new(books), leasing: Arc::new(Leasing::new(db.clone(), replica.clone())) })
+        Ok(Self { books: RwLock::new(books), leasing: Arc::new(Leasing::new(db.clone(), replica.clone(), epoch)) })
     }
 
     /// Holds back what a request may use, or refuses. Waits for the database only when what is leased does not do.

@@ -3,10 +3,10 @@
 //! neither a quota that is far nor one that is reached is leased or billed past.
 
 mod asking;
-
+mod copies;
 mod evidence;
 
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -83,51 +83,36 @@ impl Gateway {
     }
 
     fn spawn(&self) -> Child {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-        command.args(["serve", "--role", "gateway"]).envs(self.machine.environment());
-        command.env("TOLLGATE__SERVER__LISTEN", "127.0.0.1:0").env("TOLLGATE__SERVER__OPERATOR_LISTEN", "127.0.0.1:0");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        copies::spawn(&self.machine, &["--role", "gateway"])
     }
 
     /// A second process on the folder ends at once, with its reason.
     fn is_alone(&self) {
-        let mut second = self.spawn();
-        let begun = Instant::now();
-        while second.try_wait().unwrap().is_none() {
-            if begun.elapsed() > Duration::from_secs(20) {
-                second.kill().unwrap();
-                panic!("a second process runs on one data folder: {:?}", second.wait_with_output());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let output = second.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        let holder = format!("is in use by another tollgate process (pid {})", self.process().pid());
-        assert!(!output.status.success() && said.contains(&holder), "{said}");
+        let said = copies::refused(self.spawn());
+        assert!(said.contains(&format!("is in use by another tollgate process (pid {})", self.process().pid())), "{said}");
     }
 
     /// The last statement of a write that it is suspended in the middle of.
-    async fn open_write(&self, connection: &mut AnyConnection) -> Option<String> {
+    async fn open_write(&self, of: &str, connection: &mut AnyConnection) -> Option<String> {
         let open = "select query from pg_stat_activity where datname = current_database() and application_name = $1 \
-                    and state = 'idle in transaction' and query ~ '^(insert|update|delete)'";
-        let found = sqlx::query(open).bind(&self.name).fetch_optional(connection).await.unwrap();
+                    and state = 'idle in transaction' and query ~ '^(insert|update|delete)' and query ~ $2 \
+                    and state_change < clock_timestamp() - interval '15 milliseconds'";
+        let found = sqlx::query(open).bind(&self.name).bind(of).fetch_optional(connection).await.unwrap();
         found.map(|row| row.get(0))
     }
 
-    /// Suspends it in the middle of a write. None when it was never found in one: then it runs.
-    async fn suspend_in_transaction(&self, passed: u32, done: &mut Done) -> Option<()> {
+    /// Suspends it in the middle of a write that matches `of`, after `passed` others; gives the statement. None when it was never found
+    /// in one: then it runs.
+    async fn suspend_in_transaction(&self, of: &str, passed: u32) -> Option<String> {
         let mut connection = self.machine.connect().await;
         let mut found = 0;
         for _ in 0..200 {
             self.process().signal("STOP");
-            // What it had sent is done by then.
-            tokio::time::sleep(Duration::from_millis(8)).await;
-            if let Some(query) = self.open_write(&mut connection).await {
+            // What it had sent is done by then, and nothing more comes.
+            tokio::time::sleep(Duration::from_millis(25)).await;
+            if let Some(query) = self.open_write(of, &mut connection).await {
                 if found == passed {
-                    done.in_transaction += 1;
-                    done.of_the_ledger +=
-                        usize::from(["journal_watermark", "usage_cell", "into replica"].iter().any(|of| query.contains(of)));
-                    return Some(());
+                    return Some(query);
                 }
                 found += 1;
             }
@@ -171,7 +156,10 @@ impl World {
         let (victim, passed) = (hit[0], rng.random_range(0..4));
         let away = Duration::from_millis(if rng.random_bool(0.5) { 0 } else { rng.random_range(0..1000) });
         if matches!(what, KillInTransaction | SuspendInTransaction) {
-            self.gateways[victim].suspend_in_transaction(passed, &mut self.done).await;
+            let query = self.gateways[victim].suspend_in_transaction("", passed).await.unwrap_or_default();
+            self.done.in_transaction += usize::from(!query.is_empty());
+            let of_the_ledger = ["journal_watermark", "usage_cell", "into replica"];
+            self.done.of_the_ledger += usize::from(of_the_ledger.iter().any(|of| query.contains(of)));
         }
         match what {
             Kill | KillTwo | KillInTransaction => hit.iter().for_each(|victim| self.kill(*victim)),

@@ -158,9 +158,9 @@ impl World {
         self.ship(place).await;
         let (id, now) = (self.replicas[place].id.clone(), self.months[self.month]);
         let mut transaction = self.db.begin().await.unwrap();
-        replica_store::begin_epoch(&mut transaction, &id, 0, now).await.unwrap();
+        let epoch = replica_store::begin_epoch(&mut transaction, &id, 0, now).await.unwrap().epoch;
         transaction.commit().await.unwrap();
-        self.replicas[place].budgets = Some(Arc::new(Budgets::open(&self.db, &id, now).await.unwrap()));
+        self.replicas[place].budgets = Some(Arc::new(Budgets::open(&self.db, &id, epoch, now).await.unwrap()));
     }
 
     /// Killed: what was on its way is in the journal, or never was.

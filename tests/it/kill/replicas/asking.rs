@@ -1,4 +1,4 @@
-//! Clients that ask all gateways, each question of one at random, and go on elsewhere when it goes away.
+//! Clients that ask all gateways: each has one, and goes on elsewhere while that one is away.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -66,7 +66,8 @@ impl Clients {
             let is_near = n >= FAR_CLIENTS;
             let key = if is_near { &near.key } else { &far.key };
             let pause = Duration::from_millis(if is_near { 5 } else { 0 });
-            tasks.spawn(client(shared.clone(), key.clone(), is_near, pause, ChaCha8Rng::seed_from_u64(rng.random())));
+            let who = Who { home: n % shared.answers.len(), key: key.clone(), is_near, pause };
+            tasks.spawn(client(shared.clone(), who, ChaCha8Rng::seed_from_u64(rng.random())));
         }
         Self { shared, tasks }
     }
@@ -111,12 +112,24 @@ impl Shared {
     }
 }
 
-async fn client(shared: Arc<Shared>, key: String, is_near: bool, pause: Duration, mut rng: ChaCha8Rng) {
+struct Who {
+    home: usize,
+    key: String,
+    is_near: bool,
+    pause: Duration,
+}
+
+async fn client(shared: Arc<Shared>, who: Who, mut rng: ChaCha8Rng) {
+    let Who { home, key, is_near, pause } = who;
     let http = reqwest::Client::new();
     while !shared.stop.load(Ordering::Relaxed) {
-        let gateway = rng.random_range(0..shared.answers.len());
+        let other = rng.random_range(0..shared.answers.len());
         let query = QUERIES[rng.random_range(0..QUERIES.len())];
-        let Some(address) = shared.addresses.lock()[gateway] else {
+        let found = {
+            let addresses = shared.addresses.lock();
+            [home, other].into_iter().find_map(|gateway| Some((gateway, addresses[gateway]?)))
+        };
+        let Some((gateway, address)) = found else {
             tokio::time::sleep(Duration::from_millis(2)).await;
             continue;
         };
