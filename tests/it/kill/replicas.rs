@@ -22,7 +22,7 @@ use crate::support::topic::Topic;
 use crate::support::{self, Database, Kind, Process, ask, full, issue, per_unit, plan, redis, tollgate};
 
 const GATEWAYS: usize = 3;
-/// Nobody who is silent for this long is taken for alive: the replica's lease is over.
+/// Who is silent for so long is not taken for alive, and another folder could have its id.
 const SILENT: Duration = Duration::from_secs(61);
 
 /// What happens to one of them, or two.
