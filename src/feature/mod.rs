@@ -23,7 +23,7 @@ use crate::event::{Event, Identity};
 use crate::money::Currency;
 
 pub use self::redis::{RedisStore, Seal};
-pub use checkpoints::{Checkpoints, ObjectCheckpoints};
+pub use checkpoints::{Checkpoints, Encoded, ObjectCheckpoints};
 pub use embedded::EmbeddedStore;
 pub use scope::Scope;
 

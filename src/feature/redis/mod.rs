@@ -150,11 +150,7 @@ impl RedisStore {
         };
         let (partitions, pace) = (self.shared.partitions, if at_the_end { Pace::Full } else { Pace::Gentle });
         let save = async move {
-            let encoding = tokio::task::spawn_blocking(move || checkpoints::encode(&state, partitions, pace)).await;
-            let saved = match encoding.map_err(anyhow::Error::from).flatten() {
-                Ok(bytes) => checkpoints.save(generation, partition, applied, bytes).await,
-                Err(error) => Err(error),
-            };
+            let saved = checkpoints.save(generation, partition, applied, checkpoints::encode(state, partitions, pace)).await;
             if let Err(error) = saved {
                 // Nothing is lost: the log is read from the one before.
                 tracing::error!(partition, error = format!("{error:#}"), "a checkpoint of the feature store could not be saved");
