@@ -184,6 +184,10 @@ fn told(mut seen: Vec<Seen>) -> Value {
 
 async fn load(topic: Topic, url: String, key: String, rate: u64, seconds: u64) -> anyhow::Result<()> {
     let run: u32 = rand::random();
+    // A new producer waits for the broker, and its first events would all come at once.
+    let (sku, text) = event(rand::random(), 0);
+    topic.send(&sku, &text, 0)?;
+    topic.client.flush(Duration::from_secs(60))?;
     let sent = Arc::new(Mutex::new(VecDeque::new()));
     let begun = Instant::now();
     let until = begun + Duration::from_secs(seconds);

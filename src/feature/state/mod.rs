@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Applied, Change, Details, Limits, PastPrice, Price, PriceHistory, RefusedChange, Scope};
 use crate::clock::Micros;
 use crate::event::{Body, Event, Identity};
+use crate::money::Currency;
 use register::{Entry, Register, SCHEDULED_MAX};
 use seen::{Seen, Trace};
 use stock::Stock;
@@ -39,9 +40,9 @@ impl Rank {
 }
 
 /// What a price says, without when.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PriceTag {
-    currency: Arc<str>,
+    currency: Currency,
     amount: rust_decimal::Decimal,
     list_amount: Option<rust_decimal::Decimal>,
 }
@@ -49,8 +50,9 @@ pub(super) struct PriceTag {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Product {
     details: Register<Details>,
-    stock: BTreeMap<Arc<str>, Stock>,
-    prices: BTreeMap<Arc<str>, Register<PriceTag>>,
+    /// What each has kept is large: a copy shares it until it changes, and a sale changes one of them.
+    stock: BTreeMap<Arc<str>, Arc<Stock>>,
+    prices: BTreeMap<Arc<str>, Arc<Register<PriceTag>>>,
 }
 
 impl Product {
@@ -81,13 +83,14 @@ impl Product {
             return None;
         }
         let wanted = &*read.wanted;
-        let stock =
-            |location: &String| self.stock.get(location.as_str()).filter(|_| scope.has_location(location)).map(Stock::level);
+        let stock = |location: &String| {
+            self.stock.get(location.as_str()).filter(|_| scope.has_location(location)).map(|stock| stock.level())
+        };
         let prices = |market: &str| self.prices.get(market).filter(|_| scope.has_market(market));
         Some(super::Product {
             details: self.details().cloned(),
             stock: wanted.locations.iter().map(stock).collect(),
-            prices: wanted.markets.iter().map(|market| prices(market)?.in_force(now)?.price()).collect(),
+            prices: wanted.markets.iter().map(|market| Some(prices(market)?.in_force(now)?.price())).collect(),
             histories: wanted.histories.iter().map(|wanted| Some(history(prices(&wanted.market)?, wanted, now))).collect(),
         })
     }
@@ -97,19 +100,13 @@ fn history(prices: &Register<PriceTag>, wanted: &PriceHistory, now: Micros) -> V
     let past = prices.past(now).into_iter().rev();
     let within =
         past.filter(|(from, _)| wanted.from.is_none_or(|start| *from >= start) && wanted.to.is_none_or(|end| *from < end));
-    let point = |(valid_from, entry): (Micros, &Entry<PriceTag>)| Some(PastPrice { valid_from, price: entry.price()? });
-    within.take(wanted.limit).filter_map(point).collect()
+    within.take(wanted.limit).map(|(valid_from, entry)| PastPrice { valid_from, price: entry.price() }).collect()
 }
 
 impl Entry<PriceTag> {
-    fn price(&self) -> Option<Price> {
-        Some(Price {
-            // Only currencies that were checked get here.
-            currency: crate::money::Currency::from_code(&self.value.currency)?,
-            amount: self.value.amount,
-            list_amount: self.value.list_amount,
-            updated_at: self.rank.time,
-        })
+    fn price(&self) -> Price {
+        let PriceTag { currency, amount, list_amount } = self.value;
+        Price { currency, amount, list_amount, updated_at: self.rank.time }
     }
 }
 
@@ -193,21 +190,22 @@ impl Partition {
                 product.details.set(Entry { identity, rank: rank(version), from: None, value }, appended, kept);
             }
             Body::PriceSet { market, currency, amount, list_amount, version, valid_from } => {
-                let value = PriceTag { currency: currency.code().into(), amount: *amount, list_amount: *list_amount };
+                let value = PriceTag { currency: *currency, amount: *amount, list_amount: *list_amount };
                 let entry = Entry { identity, rank: rank(version), from: *valid_from, value };
-                if !product.prices.entry(market.as_str().into()).or_default().set(entry, appended, kept) {
+                let prices = Arc::make_mut(product.prices.entry(market.as_str().into()).or_default());
+                if !prices.set(entry, appended, kept) {
                     let reason =
                         format!("{SCHEDULED_MAX} prices of this market are scheduled already: let some of them begin first");
                     return (Trace::Nothing, Outcome::Refused(reason));
                 }
             }
             Body::InventoryCounted { location, on_hand, reserved, version } => {
-                let stock = product.stock.entry(location.as_str().into()).or_default();
+                let stock = Arc::make_mut(product.stock.entry(location.as_str().into()).or_default());
                 stock.count(identity, *on_hand, *reserved, rank(version), kept);
             }
             Body::InventoryAdjusted { location, delta } => {
                 let location = key(&product.stock, location);
-                product.stock.entry(location.clone()).or_default().adjust(identity, *delta, time, kept);
+                Arc::make_mut(product.stock.entry(location.clone()).or_default()).adjust(identity, *delta, time, kept);
                 return (Trace::Adjusted { sku, location, delta: *delta, offset }, Outcome::Applied);
             }
             Body::JourneyRecorded { .. } | Body::VisitorErased | Body::Compensated { .. } => {}
@@ -239,7 +237,7 @@ impl Partition {
             Trace::Adjusted { location, delta, offset, .. } => {
                 let (location, delta, offset) = (location.clone(), *delta, *offset);
                 if let Some(stock) = self.product_mut(subject).and_then(|product| product.stock.get_mut(&location)) {
-                    stock.undo_folded(delta, offset);
+                    Arc::make_mut(stock).undo_folded(delta, offset);
                 }
                 self.seen.mark_undone(target);
                 self.forget_if_empty(subject);
@@ -274,7 +272,7 @@ fn key<V>(map: &BTreeMap<Arc<str>, V>, name: &str) -> Arc<str> {
 impl Product {
     fn undo(&mut self, target: Identity) -> bool {
         self.details.undo(target)
-            || self.stock.values_mut().any(|stock| stock.undo(target))
-            || self.prices.values_mut().any(|prices| prices.undo(target))
+            || self.stock.values_mut().any(|stock| Arc::make_mut(stock).undo(target))
+            || self.prices.values_mut().any(|prices| Arc::make_mut(prices).undo(target))
     }
 }

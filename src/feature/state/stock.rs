@@ -21,8 +21,18 @@ struct Operation {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Kind {
-    Count { on_hand: i64, reserved: i64, rank: Rank },
-    Adjust { delta: i64 },
+    /// Boxed, since most operations are the other.
+    Count(Box<Count>),
+    Adjust {
+        delta: i64,
+    },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Count {
+    on_hand: i64,
+    reserved: i64,
+    rank: Rank,
 }
 
 /// A level, and by which count it came.
@@ -37,9 +47,10 @@ struct Level {
 impl Level {
     fn fold(&mut self, operation: &Operation) {
         match &operation.kind {
-            Kind::Count { on_hand, reserved, rank } => {
+            Kind::Count(count) => {
+                let Count { on_hand, reserved, rank } = **count;
                 if self.count.is_none_or(|before| rank.beats(&before)) {
-                    *self = Self { on_hand: *on_hand, reserved: *reserved, updated_at: operation.time, count: Some(*rank) };
+                    *self = Self { on_hand, reserved, updated_at: operation.time, count: Some(rank) };
                 }
             }
             Kind::Adjust { delta } => {
@@ -84,7 +95,7 @@ impl Stock {
     }
 
     pub(super) fn count(&mut self, identity: Identity, on_hand: i64, reserved: i64, rank: Rank, kept: usize) {
-        self.push(Operation { identity, time: rank.time, kind: Kind::Count { on_hand, reserved, rank } }, kept);
+        self.push(Operation { identity, time: rank.time, kind: Kind::Count(Box::new(Count { on_hand, reserved, rank })) }, kept);
     }
 
     pub(super) fn adjust(&mut self, identity: Identity, delta: i64, time: Micros, kept: usize) {

@@ -101,14 +101,14 @@ impl Product {
         };
         Ok(Self {
             details: register(view.details),
-            stock: view.stock.into_iter().map(|(location, level)| (location, stock(level))).collect(),
-            prices: view.prices.into_iter().map(|(market, begun)| (market, register(begun))).collect(),
+            stock: view.stock.into_iter().map(|(location, level)| (location, Arc::new(stock(level)))).collect(),
+            prices: view.prices.into_iter().map(|(market, begun)| (market, Arc::new(register(begun)))).collect(),
         })
     }
 
     /// The prices of the past of `market`; none where it has none.
     pub(in crate::feature) fn past(&self, market: &str) -> anyhow::Result<Option<Vec<u8>>> {
-        let kept = |prices: &Register<PriceTag>| encode(&prices.entries().map(Kept::of).collect::<Vec<_>>());
+        let kept = |prices: &Arc<Register<PriceTag>>| encode(&prices.entries().map(Kept::of).collect::<Vec<_>>());
         self.prices.get(market).map(kept).transpose()
     }
 
@@ -116,7 +116,7 @@ impl Product {
     pub(in crate::feature) fn add_past(&mut self, market: &str, bytes: &[u8]) -> anyhow::Result<()> {
         let kept: Vec<Kept<PriceTag>> = decode(bytes)?;
         if let Some(prices) = self.prices.get_mut(market) {
-            *prices = Register::of_entries(kept.into_iter().map(Kept::entry).collect());
+            *prices = Arc::new(Register::of_entries(kept.into_iter().map(Kept::entry).collect()));
         }
         Ok(())
     }

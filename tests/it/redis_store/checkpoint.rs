@@ -53,7 +53,9 @@ async fn a_large_partition_is_written_anew_in_pieces() {
         live.switch_to(again.generation(), live.seal().await.unwrap()).await.unwrap();
         let (reader, fresh) = (open(&url, &prefix).await, open(&url, &other).await);
         assert_same(&reader, &log, events, WIDE, "over what was there").await;
-        follow(&fresh, &log, events, 100).await;
+        // In one call, of more values than are set at once there.
+        follow(&fresh, &log, events, events).await;
+        assert_same(&fresh, &log, events, WIDE, "in one call").await;
         let scope = Scope::parse(["brand=Alba"]).unwrap();
         let listed = reader.scan(None, 1000, &scope).await.unwrap();
         assert_eq!(listed, fresh.scan(None, 1000, &scope).await.unwrap());
