@@ -15,6 +15,7 @@ use axum::{Json, Router, extract::State, routing::post};
 use tollgate::clock::{Clock, Micros};
 use tollgate::config::Settings;
 use tollgate::data_dir::DataDir;
+use tollgate::db::Db;
 use tollgate::engine::Engine;
 use tollgate::feature::{self, FeatureStore, Found, Read, Scope, Wanted};
 
@@ -185,7 +186,9 @@ async fn main() -> anyhow::Result<()> {
     let folder = Path::new(&folder);
     let data_dir = DataDir::lock(folder)?;
     let clock = Clock::system();
-    let engine = Arc::new(Engine::open(&Settings::defaults(folder)?, &data_dir, clock.clone(), Arc::default()).await?);
+    let settings = Settings::defaults(folder)?;
+    let db = Db::open(&settings.database_url(), 1, folder).await?;
+    let engine = Arc::new(Engine::open(&settings, &data_dir, &db, clock.clone(), Arc::default()).await?);
     let store = engine.features();
     // Never told to stop: freshness goes on, as in the gateway, until the process ends.
     let (_stop, stop) = tokio::sync::watch::channel(false);

@@ -28,6 +28,7 @@ pub mod feature;
 pub mod gate;
 pub mod http;
 pub mod ids;
+pub mod journey;
 pub mod metering;
 pub mod money;
 pub mod operation;

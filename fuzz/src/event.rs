@@ -107,10 +107,12 @@ fn encode(Event { id, source, subject, time, body }: &Event) -> Value {
                 "validFrom": valid_from.map(instant),
             }),
         ),
-        Body::JourneyRecorded { action, session, dimensions } => {
-            ("journey.recorded", json!({ "visitor": subject, "action": action, "session": session, "dimensions": dimensions }))
-        }
+        Body::JourneyRecorded { action, session, brand, dimensions } => (
+            "journey.recorded",
+            json!({ "visitor": subject, "action": action, "session": session, "brand": brand, "dimensions": dimensions }),
+        ),
         Body::VisitorErased => ("visitor.erased", json!({ "visitor": subject })),
+        Body::WatermarkAdvanced | Body::JourneyTold(_) => panic!("producers cannot say what Tollgate alone says"),
         Body::Compensated { compensates } => ("event.compensated", json!({ "compensates": compensates, "reason": "any" })),
     };
     json!({

@@ -50,7 +50,9 @@ impl Context {
         for _ in 0..CONTROL_TRIES {
             if let Some(data_dir) = DataDir::try_lock(&self.settings.data_dir)? {
                 let clock = Clock::system();
-                let engine = Engine::open(&self.settings, &data_dir, clock, Arc::new(Metrics::default())).await?;
+                let (db, _) = self.db().await?;
+                let engine = Engine::open(&self.settings, &data_dir, &db, clock, Arc::new(Metrics::default())).await?;
+                engine.settle_journeys().await?;
                 return Ok(Reached::Here(Box::new(engine), data_dir));
             }
             if let Some(control) = Control::connect(&self.settings.data_dir).await? {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::clock::Micros;
 use crate::data_dir::DataDir;
 use crate::engine::{Replayed, Retried};
 use crate::event::Report;
@@ -75,6 +76,14 @@ impl Control {
 
     pub(super) async fn settle(&self) -> anyhow::Result<()> {
         self.ask(Method::POST, "/settle", &[], Vec::new()).await.map(drop)
+    }
+
+    pub(super) async fn close_journeys(&self, last: Micros) -> anyhow::Result<()> {
+        self.json(Method::POST, "/journeys/close", &last).await
+    }
+
+    pub(super) async fn refresh_products(&self) -> anyhow::Result<()> {
+        self.ask(Method::POST, "/journeys/refresh", &[], Vec::new()).await.map(drop)
     }
 
     pub(super) async fn dump(&self) -> anyhow::Result<String> {

@@ -1,5 +1,6 @@
 //! `tollgate ingest`: in chunks, so that a file of any size goes through bounded memory and each chunk is one group commit.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -7,9 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use serde::Deserialize;
 
 use super::context::{Context, Reached};
 use super::output::{self, Format};
+use crate::clock::Micros;
 use crate::event::deadletter::{Letter, Origin};
 use crate::event::ndjson::Lines;
 use crate::event::{Content, Line, Rejected, Report};
@@ -21,6 +25,9 @@ const CHUNK_BYTES: usize = 4 << 20;
 pub(super) struct Ingest {
     /// NDJSON, one event a line; - for stdin.
     file: PathBuf,
+    /// Close all that the file's journeys open: what else comes before the end of their month is late.
+    #[arg(long)]
+    close: bool,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -31,7 +38,7 @@ impl Ingest {
         let (input, bytes) = open(&self.file)?;
         let reached = context.engine().await?;
         let progress = progress(bytes);
-        let mut sum = Report::default();
+        let (mut sum, mut last) = (Report::default(), None);
         let mut lines = Lines::new(input, context.settings.events.event_bytes_max);
         let mut ended = false;
         while !ended {
@@ -46,6 +53,7 @@ impl Ingest {
                 };
                 if let Content::Whole(bytes) = &line.content {
                     chunk_bytes += bytes.len();
+                    last = last.max(journey_time(bytes));
                 }
                 input_bytes += taken;
                 chunk.push(line);
@@ -62,7 +70,7 @@ impl Ingest {
             progress.set_message(format!("{} events", sum.accepted + sum.duplicates));
         }
         progress.finish_and_clear();
-        finish(reached).await?;
+        finish(reached, last.filter(|_| self.close)).await?;
         match self.format {
             Format::Json => output::json(&sum),
             Format::Table => output::line(&format!(
@@ -139,12 +147,32 @@ async fn take(reached: &Reached, chunk: Vec<Line>) -> anyhow::Result<Report> {
 }
 
 /// Returns when queries see what was appended. Without a gateway, this command applies it, and leaves a snapshot.
-async fn finish(reached: Reached) -> anyhow::Result<()> {
+async fn finish(reached: Reached, last_journey: Option<Micros>) -> anyhow::Result<()> {
     match reached {
-        Reached::There(control) => control.settle().await,
+        Reached::There(control) => match last_journey {
+            Some(last) => control.close_journeys(last).await,
+            None => control.settle().await,
+        },
         Reached::Here(engine, _folder) => {
             engine.catch_up().await?;
+            if let Some(last) = last_journey {
+                engine.close_journeys(last).await?;
+            }
+            engine.settle_journeys().await?;
             engine.checkpoint().await
         }
     }
+}
+
+/// When a journey event happened; none of what is no such event.
+fn journey_time(line: &[u8]) -> Option<Micros> {
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        #[serde(borrow)]
+        r#type: Cow<'a, str>,
+        #[serde(borrow)]
+        time: Cow<'a, str>,
+    }
+    let event: Event<'_> = serde_json::from_slice(line).ok()?;
+    (event.r#type == "journey.recorded").then(|| event.time.parse::<Timestamp>().ok().map(Micros::from)).flatten()
 }

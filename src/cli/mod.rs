@@ -18,6 +18,7 @@ mod output;
 mod partner;
 mod plan;
 mod producer;
+mod product;
 mod replay;
 mod replica;
 mod schema;
@@ -62,6 +63,9 @@ enum Command {
     /// Publish and read plans.
     #[command(subcommand)]
     Plan(plan::Plan),
+    /// Journey products: what is sold of shoppers' journeys.
+    #[command(subcommand)]
+    Product(product::Product),
     /// Keys for those who append events over HTTP.
     #[command(subcommand)]
     Producer(producer::Producer),
@@ -128,6 +132,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             Command::Replay(command) => command.run(context).await,
             Command::Features(command) => command.run(context).await,
             Command::Plan(command) => command.run(context).await,
+            Command::Product(command) => command.run(context).await,
             Command::Producer(command) => command.run(context).await,
             Command::Deadletter(command) => command.run(context).await,
             Command::Partner(command) => command.run(context).await,

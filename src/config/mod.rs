@@ -118,6 +118,8 @@ pub struct Events {
     pub retention: Duration,
     pub segment_bytes: u64,
     pub event_bytes_max: usize,
+    #[serde(deserialize_with = "duration")]
+    pub idle_after: Duration,
 }
 
 /// Settings that are passed through, by names with dots.

@@ -1,25 +1,31 @@
 //! The left half of the flow, put together: event log, projector, feature store, dead letters. A gateway runs it; a command
 //! opens it where no gateway runs.
 
+mod journeys;
 mod parts;
 mod replay;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{Durability, Settings};
 use crate::data_dir::DataDir;
+use crate::db::Db;
 use crate::error::Refusal;
 use crate::event::deadletter::{DeadLetter, DeadLetters, Letter, Origin};
 use crate::event::{InFlight, Ingest, Line, OUTSIDE, Report};
-use crate::feature::{FeatureStore, Limits};
+use crate::feature::{Bounds, FeatureStore, Limits};
+use crate::journey::product::Product;
+use crate::journey::{VisitorKey, store};
 use crate::projector::{Projector, Step};
 use crate::segment::Options;
 use crate::telemetry::Metrics;
+use journeys::Telling;
 use parts::Parts;
 pub use replay::Replayed;
 
@@ -38,7 +44,10 @@ pub struct Engine {
     ingest: Ingest,
     clock: Clock,
     metrics: Arc<Metrics>,
-    limits: Limits,
+    bounds: Bounds,
+    products: ArcSwap<Vec<Product>>,
+    telling: Telling,
+    idle_after: Duration,
     retention: Duration,
     snapshots: std::path::PathBuf,
 }
@@ -54,14 +63,28 @@ pub struct Retried {
 
 impl Engine {
     /// Opens everything in `data_dir` and applies the log's tail.
-    pub async fn open(settings: &Settings, data_dir: &DataDir, clock: Clock, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+    pub async fn open(
+        settings: &Settings,
+        data_dir: &DataDir,
+        db: &Db,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
         let limits = Limits {
             dedup_window: settings.dedup.window,
             dedup_ids_max: settings.dedup.ids_max,
             history_kept: settings.history.kept,
         };
         let letters = Options { segment_bytes: DEAD_LETTER_SEGMENT_BYTES, durability: Durability::Fsync };
-        let parts = Parts::open(settings, data_dir, limits, clock.clone(), metrics.clone()).await?;
+        let (products, secret) = {
+            let mut transaction = db.begin().await?;
+            let secret = store::visitor_secret(&mut transaction, &rand::random()).await?;
+            let products = store::sold(&mut transaction).await?;
+            transaction.commit().await?;
+            (products, secret)
+        };
+        let bounds = Bounds { limits, visitors: VisitorKey::new(&secret), products: products.clone() };
+        let parts = Parts::open(settings, data_dir, bounds.clone(), clock.clone(), metrics.clone()).await?;
         let dead_letters = Arc::new(DeadLetters::open(&data_dir.dead_letters(), letters, clock.clone())?);
         // Where another process may apply what this one appends, nobody here would learn of it.
         let in_flight = parts.own_store.as_ref().map(|_| Arc::new(InFlight::default()));
@@ -82,7 +105,10 @@ impl Engine {
             ingest,
             clock,
             metrics,
-            limits,
+            bounds,
+            products: ArcSwap::from_pointee(products),
+            telling: Telling::new(db.clone()),
+            idle_after: settings.events.idle_after,
             retention: settings.events.retention,
             snapshots: data_dir.snapshots(),
         };

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::config::{Durability, Settings};
 use crate::data_dir::DataDir;
 use crate::event::{EmbeddedLog, EventLog, KafkaLog, KafkaOptions};
-use crate::feature::{EmbeddedStore, FeatureStore, Limits, ObjectCheckpoints, RedisStore};
+use crate::feature::{Bounds, EmbeddedStore, FeatureStore, ObjectCheckpoints, RedisStore};
 use crate::metering::Archive;
 use crate::segment::Options;
 use crate::telemetry::Metrics;
@@ -27,7 +27,7 @@ impl Parts {
     pub(super) async fn open(
         settings: &Settings,
         data_dir: &DataDir,
-        limits: Limits,
+        bounds: Bounds,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
@@ -45,11 +45,11 @@ impl Parts {
             let folder = folder.join(settings.features.prefix.as_str()).join(settings.events.topic.as_str());
             let checkpoints = Arc::new(ObjectCheckpoints::new(objects, folder));
             let features = &settings.features;
-            let store = RedisStore::open(&features.url, &features.prefix, log.partitions(), limits, Some(checkpoints)).await?;
+            let store = RedisStore::open(&features.url, &features.prefix, log.partitions(), bounds, Some(checkpoints)).await?;
             let store = Arc::new(store);
             return Ok(Self { log, store: store.clone(), own_log, own_store: None, shared_store: Some(store) });
         }
-        let store = Arc::new(EmbeddedStore::open(&data_dir.snapshots(), log.partitions(), limits)?);
+        let store = Arc::new(EmbeddedStore::open(&data_dir.snapshots(), log.partitions(), bounds)?);
         if let Some(log) = &own_log {
             let applied: Vec<Option<u64>> = store.standings().await?.iter().map(|standing| standing.applied).collect();
             log.check_reaches(&applied)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
-use crate::feature::{EmbeddedStore, FeatureStore, RedisStore};
+use crate::feature::{Bounds, EmbeddedStore, FeatureStore, JourneyStore, RedisStore};
 use crate::projector;
 
 /// A store that others write to is looked at this often, until it stands still for a dump.
@@ -48,11 +48,13 @@ impl Engine {
         }
         let _step = self.step.lock().await;
         let (until, live) = self.stand_still().await?;
-        let rebuilt = EmbeddedStore::empty(&self.snapshots, self.partitions(), self.limits);
+        let bounds = Bounds { products: (*self.products()).clone(), ..self.bounds.clone() };
+        let rebuilt = EmbeddedStore::empty(&self.snapshots, self.partitions(), bounds);
         let events = projector::advance(&*self.parts.log, &rebuilt, Some(&until)).await?;
         let replayed = Replayed::of(events, &live, &rebuilt.dump().await?);
         if let (Some(store), false) = (&self.parts.own_store, verify) {
             store.adopt(rebuilt);
+            store.forget_heard();
             // Both kept snapshots: a restart must not bring the old state back.
             self.snapshot().await?;
             self.snapshot().await?;
@@ -95,6 +97,7 @@ impl Engine {
             Some(dump) => Some(Replayed::of(events, &dump, &next.dump().await?)),
             None => None,
         };
+        next.forget_heard();
         next.save().await;
         // Again, so that nothing waits for more than what came during one such pass.
         events += projector::advance(&*self.parts.log, &next, None).await?;

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Micros;
+use crate::journey::message::Told;
 use crate::money::Currency;
 
 /// Ids, SKUs, visitors, locations: in bytes.
@@ -18,6 +19,9 @@ const NAME_BYTES_MAX: usize = 256;
 const TEXT_BYTES_MAX: usize = 1024;
 /// Counts and deltas stay far enough from the ends of i64 that no history of them can get there.
 const QUANTITY_MAX: i64 = 1_000_000_000_000;
+/// Types of Tollgate's own.
+pub(super) const WATERMARK: &str = "watermark.advanced";
+pub(super) const TOLD: &str = "journey.told";
 /// How far an event's own time may lie past its append.
 const AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -35,6 +39,11 @@ impl Identity {
         let mut half = [0; 16];
         half.copy_from_slice(&hash.finalize()[..16]);
         Self(half)
+    }
+
+    /// As they are.
+    pub(crate) fn bytes(self) -> [u8; 16] {
+        self.0
     }
 
     /// Its first bits, as even as those of any hash.
@@ -90,9 +99,14 @@ pub enum Body {
     JourneyRecorded {
         action: String,
         session: Option<String>,
+        brand: Option<String>,
         dimensions: Dimensions,
     },
     VisitorErased,
+    /// Tollgate's own: event time moves on though no event comes.
+    WatermarkAdvanced,
+    /// Tollgate's own: what a partition has of a journey product.
+    JourneyTold(Told),
     Compensated {
         compensates: String,
     },
@@ -107,6 +121,11 @@ pub type Dimensions = BTreeMap<String, String>;
 pub struct Invalid(pub String);
 
 impl Event {
+    /// Whether Tollgate wrote it. Such events lie where Tollgate put them, and each knows what was told before it: they need no id.
+    pub fn is_own(&self) -> bool {
+        matches!(self.body, Body::WatermarkAdvanced | Body::JourneyTold(_))
+    }
+
     /// What identifies it.
     pub fn identity(&self) -> Identity {
         Identity::of(&self.source, &self.id)
@@ -126,8 +145,17 @@ struct Envelope<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// Reads one event that was, or is about to be, appended at `appended`.
+/// Reads one event of a producer that is about to be appended at `appended`.
 pub fn decode(bytes: &[u8], appended: Micros) -> Result<Event, Invalid> {
+    let event = read(bytes, appended)?;
+    if event.is_own() {
+        return Err(Invalid(format!("{WATERMARK} and {TOLD} are written by Tollgate alone")));
+    }
+    Ok(event)
+}
+
+/// Reads one event that was appended at `appended`: a producer's, or one of Tollgate's own.
+pub fn read(bytes: &[u8], appended: Micros) -> Result<Event, Invalid> {
     let text = std::str::from_utf8(bytes).map_err(|_| Invalid("the event is not UTF-8".into()))?;
     let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Invalid(format!("the event is no CloudEvent: {}", told(&error))),
@@ -143,8 +171,15 @@ pub fn decode(bytes: &[u8], appended: Micros) -> Result<Event, Invalid> {
     }
     let id = named("id", envelope.id, NAME_BYTES_MAX)?;
     let source = named("source", envelope.source, TEXT_BYTES_MAX)?;
-    let subject = named("subject", envelope.subject.ok_or_else(|| Invalid("subject is missing".into()))?, NAME_BYTES_MAX)?;
+    let is_watermark = envelope.r#type == WATERMARK;
+    let subject = match envelope.subject {
+        None if is_watermark => String::new(),
+        subject => named("subject", subject.ok_or_else(|| Invalid("subject is missing".into()))?, NAME_BYTES_MAX)?,
+    };
     let time = instant("time", &envelope.time.ok_or_else(|| Invalid("time is missing".into()))?)?;
+    if is_watermark {
+        return Ok(Event { id, source, subject, time, body: Body::WatermarkAdvanced });
+    }
     if time > appended.plus(AHEAD_MAX) {
         return Err(Invalid(format!("time is {time}, more than 24 h in the future: check the producer's clock")));
     }
@@ -268,11 +303,11 @@ fn body(kind: &str, data: &RawValue, subject: &str) -> Result<Body, Invalid> {
         "journey.recorded" => {
             let Journey { visitor, session, action, sku, brand, value, dimensions } = parse(kind, data)?;
             same("visitor", &visitor)?;
-            for (field, value) in [("data.sku", sku), ("data.brand", brand), ("data.session", session.clone())] {
+            for (field, value) in [("data.sku", sku), ("data.brand", brand.clone()), ("data.session", session.clone())] {
                 value.map(|value| named(field, value, NAME_BYTES_MAX)).transpose()?;
             }
             value.map(|value| price("data.value", &value)).transpose()?;
-            Ok(Body::JourneyRecorded { action: named("data.action", action, NAME_BYTES_MAX)?, session, dimensions })
+            Ok(Body::JourneyRecorded { action: named("data.action", action, NAME_BYTES_MAX)?, session, brand, dimensions })
         }
         "visitor.erased" => {
             let Erasure { visitor } = parse(kind, data)?;
@@ -284,7 +319,11 @@ fn body(kind: &str, data: &RawValue, subject: &str) -> Result<Body, Invalid> {
             named("data.reason", reason, TEXT_BYTES_MAX)?;
             Ok(Body::Compensated { compensates: named("data.compensates", compensates, NAME_BYTES_MAX)? })
         }
-        "watermark.advanced" => Err(Invalid("watermark.advanced is written by Tollgate alone".into())),
+        TOLD => {
+            let told = Told::read(data.get()).map_err(|error| Invalid(format!("data of {TOLD}: {error:#}")))?;
+            same("product", &told.product)?;
+            Ok(Body::JourneyTold(told))
+        }
         unknown => Err(Invalid(format!("type is \"{}\", which is not a type of the contract", short(unknown)))),
     }
 }

@@ -161,6 +161,13 @@ impl EventLog for EmbeddedLog {
         self.appender.append(records).await.map_err(|error: AppendError| LogError(error.to_string()))
     }
 
+    async fn earliest(&self) -> anyhow::Result<Vec<Option<u64>>> {
+        let Some(first) = segment::list(&self.folder)?.first().copied() else {
+            return Ok(vec![None; usize::from(self.partitions)]);
+        };
+        Ok(header(&self.folder, first)?.next.iter().map(|next| next.checked_sub(1)).collect())
+    }
+
     async fn reader(&self, after: &[Option<u64>]) -> anyhow::Result<Box<dyn EventReader>> {
         let numbers = segment::list(&self.folder)?;
         let mut first = None;

@@ -73,6 +73,9 @@ pub trait EventLog: Send + Sync {
     /// Appends, durably when it returns: all or nothing.
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Position>, LogError>;
 
+    /// The last offset before what the log still has, by partition; none where it has all.
+    async fn earliest(&self) -> anyhow::Result<Vec<Option<u64>>>;
+
     /// A reader behind `after[partition]`, the last offset already applied; from the start where there is none.
     ///
     /// Refuses, in words, when the log no longer reaches back that far.

@@ -9,9 +9,10 @@ mod partitioner;
 
 pub mod deadletter;
 pub mod ndjson;
+pub mod own;
 pub mod producer;
 
-pub use decode::{Body, Dimensions, Event, Identity, Invalid, decode};
+pub use decode::{Body, Dimensions, Event, Identity, Invalid, decode, read};
 pub use embedded::EmbeddedLog;
 pub(crate) use ingest::OUTSIDE;
 pub use ingest::{Content, InFlight, Ingest, Line, Rejected, Report};

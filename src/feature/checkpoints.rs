@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use super::state::{Frozen, Partition};
 
-const MAGIC: &[u8; 8] = b"TGCKP\x03\0\0";
+const MAGIC: &[u8; 8] = b"TGCKP\x04\0\0";
 const KEPT: usize = 2;
 /// What is encoded at once, and
 const PIECE_BYTES: usize = 64 << 10;
@@ -96,13 +96,14 @@ pub(super) fn encode(state: Frozen, partitions: u16, pace: Pace) -> Encoded {
 }
 
 pub(super) fn decode(bytes: &[u8], partitions: u16) -> anyhow::Result<Partition> {
-    let (of, state): (u16, Partition) =
+    let (of, mut state): (u16, Partition) =
         postcard::from_bytes(bytes).context("a checkpoint of the feature store cannot be read")?;
     ensure!(
         of == partitions,
         "the checkpoints of the feature store have {of} partitions, but the event log has {partitions}: give each log a place of its \
          own for checkpoints"
     );
+    state.journeys.complete();
     Ok(state)
 }
 

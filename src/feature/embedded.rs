@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::ensure;
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
 use super::index::Index;
+use super::journeys::{Answered, Holds, JourneyStore, of_memory};
 use super::state::{self, Partition, Product};
-use super::{Applied, ApplyError, Change, ChangeBatch, FeatureStore, Found, Limits, Read, Scope, Standing, snapshot};
+use super::{Applied, ApplyError, Bounds, Change, ChangeBatch, FeatureStore, Found, Read, Scope, Standing, snapshot};
 use crate::clock::Micros;
 use crate::event::{Body, Identity, partition_of};
+use crate::journey::{self, Entry};
 
 /// One partition's state, and how far it is known to be complete.
 #[derive(Default)]
@@ -28,13 +31,13 @@ impl Slot {
         Self { index: Index::of(&state), state, as_of: None }
     }
 
-    fn apply(&mut self, change: &Change, limits: &Limits, applied: &mut Applied) {
+    fn apply(&mut self, change: &Change, bounds: &Bounds, applied: &mut Applied) {
         // Nothing else changes details.
         let of_details =
             change.event.as_ref().filter(|event| matches!(event.body, Body::ProductUpserted { .. } | Body::Compensated { .. }));
         let details = |state: &Partition, sku: &str| state.products.get(sku).and_then(|product| product.details()).cloned();
         let before = of_details.map(|event| details(&self.state, &event.subject));
-        self.state.apply(change, limits, applied);
+        self.state.apply(change, bounds, applied);
         if let (Some(event), Some(before)) = (of_details, before) {
             let after = details(&self.state, &event.subject);
             if before != after {
@@ -71,14 +74,15 @@ impl First {
 /// Features in this process.
 pub struct EmbeddedStore {
     folder: PathBuf,
-    limits: Limits,
+    bounds: ArcSwap<Bounds>,
     slots: Vec<RwLock<Slot>>,
 }
 
 impl EmbeddedStore {
     /// From the newest snapshot in `folder` that can be read; empty where there is none.
-    pub fn open(folder: &Path, partitions: u16, limits: Limits) -> anyhow::Result<Self> {
-        let states = match snapshot::newest(folder)? {
+    pub fn open(folder: &Path, partitions: u16, bounds: impl Into<Bounds>) -> anyhow::Result<Self> {
+        let bounds = bounds.into();
+        let mut states = match snapshot::newest(folder)? {
             Some(states) => {
                 ensure!(
                     states.len() == usize::from(partitions),
@@ -90,14 +94,31 @@ impl EmbeddedStore {
             }
             None => vec![Partition::default(); usize::from(partitions)],
         };
+        for (partition, state) in (0..).zip(&mut states) {
+            state.sell(&bounds.products, partition, partitions);
+        }
         let slots = states.into_iter().map(|state| RwLock::new(Slot::of(state))).collect();
-        Ok(Self { folder: folder.to_owned(), limits, slots })
+        Ok(Self { folder: folder.to_owned(), bounds: ArcSwap::from_pointee(bounds), slots })
     }
 
     /// Nothing yet: for a rebuild from the log's start.
-    pub fn empty(folder: &Path, partitions: u16, limits: Limits) -> Self {
-        let slots = (0..partitions).map(|_| RwLock::default()).collect();
-        Self { folder: folder.to_owned(), limits, slots }
+    pub fn empty(folder: &Path, partitions: u16, bounds: impl Into<Bounds>) -> Self {
+        let bounds = bounds.into();
+        let slots = (0..partitions).map(|partition| {
+            let mut state = Partition::default();
+            state.sell(&bounds.products, partition, partitions);
+            RwLock::new(Slot::of(state))
+        });
+        Self { folder: folder.to_owned(), slots: slots.collect(), bounds: ArcSwap::from_pointee(bounds) }
+    }
+
+    /// Nothing yet, where the log no longer has what lies before these offsets.
+    pub fn empty_behind(folder: &Path, behind: Vec<Option<u64>>, bounds: impl Into<Bounds>) -> Self {
+        let store = Self::empty(folder, behind.len() as u16, bounds);
+        for (slot, behind) in store.slots.iter().zip(behind) {
+            slot.write().state.applied = behind;
+        }
+        store
     }
 
     /// Puts `other` in this one's place, partition by partition.
@@ -122,6 +143,40 @@ impl EmbeddedStore {
     }
 }
 
+impl Holds for EmbeddedStore {
+    fn bounds(&self) -> Arc<Bounds> {
+        self.bounds.load_full()
+    }
+
+    fn set_bounds(&self, bounds: Bounds) {
+        self.bounds.store(Arc::new(bounds));
+    }
+
+    fn partitions(&self) -> u16 {
+        self.slots.len() as u16
+    }
+
+    fn see<R>(&self, partition: u16, look: impl FnOnce(&Partition) -> R) -> Option<R> {
+        Some(look(&self.slots.get(usize::from(partition))?.read().state))
+    }
+
+    fn change<R>(&self, partition: u16, change: impl FnOnce(&mut Partition) -> R) -> Option<R> {
+        Some(change(&mut self.slots.get(usize::from(partition))?.write().state))
+    }
+}
+
+#[async_trait]
+impl JourneyStore for EmbeddedStore {
+    of_memory!();
+
+    async fn answers(&self, product: &str, entries: &[Entry]) -> anyhow::Result<Answered> {
+        let as_of = self.slots.iter().map(|slot| slot.read().as_of).min().flatten();
+        let home = self.slot(product).read();
+        let answers = entries.iter().map(|entry| home.state.journeys.answer(product, entry)).collect();
+        Ok(Answered { answers, as_of })
+    }
+}
+
 #[async_trait]
 impl FeatureStore for EmbeddedStore {
     async fn resume(&self, partition: u16) -> anyhow::Result<Option<u64>> {
@@ -134,8 +189,9 @@ impl FeatureStore for EmbeddedStore {
             return Err(ApplyError::Moved { stands: slot.state.applied, expected: batch.after });
         }
         let mut applied = Applied::default();
+        let bounds = self.bounds.load_full();
         for change in &batch.changes {
-            slot.apply(change, &self.limits, &mut applied);
+            slot.apply(change, &bounds, &mut applied);
         }
         Ok(applied)
     }
@@ -181,16 +237,18 @@ impl FeatureStore for EmbeddedStore {
     }
 
     fn has_seen(&self, partition: u16, identity: Identity, now: Micros) -> bool {
-        self.slots[usize::from(partition)].read().state.seen.contains(identity, now, &self.limits)
+        self.slots[usize::from(partition)].read().state.seen.contains(identity, now, &self.bounds.load().limits)
     }
 
     async fn dump(&self) -> anyhow::Result<String> {
+        let mut journeys = journey::Dump::default();
         let mut products: Vec<(Arc<str>, Arc<Product>)> = Vec::new();
         for slot in &self.slots {
             let slot = slot.read();
+            slot.state.journeys.answers().for_each(|(product, entry, answer)| journeys.add(product, &entry, &answer));
             products.extend(slot.state.products.iter().map(|(sku, product)| (sku.clone(), product.clone())));
         }
         products.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        state::dump(products.iter().map(|(sku, product)| (sku, &**product)))
+        Ok(state::dump(products.iter().map(|(sku, product)| (sku, &**product)))? + &journeys.lines()?)
     }
 }

@@ -6,6 +6,7 @@
 mod checkpoints;
 mod embedded;
 mod index;
+mod journeys;
 mod redis;
 mod scope;
 mod snapshot;
@@ -20,11 +21,13 @@ use rust_decimal::Decimal;
 
 use crate::clock::Micros;
 use crate::event::{Event, Identity};
+use crate::journey::{self, VisitorKey};
 use crate::money::Currency;
 
 pub use self::redis::{RedisStore, Seal};
 pub use checkpoints::{Checkpoints, Encoded, ObjectCheckpoints};
 pub use embedded::EmbeddedStore;
+pub use journeys::{Answered, JourneyStore, Passing};
 pub use scope::Scope;
 
 /// The bounds of what is remembered.
@@ -36,6 +39,24 @@ pub struct Limits {
     pub dedup_ids_max: usize,
     /// How many values each (sku, location) and (sku, market) keeps.
     pub history_kept: usize,
+}
+
+/// What the fold goes by, beside the log.
+#[derive(Clone)]
+pub struct Bounds {
+    /// What is remembered.
+    pub limits: Limits,
+    /// What visitors are told apart by.
+    pub visitors: VisitorKey,
+    /// Journey products that are sold.
+    pub products: Vec<journey::product::Product>,
+}
+
+impl From<Limits> for Bounds {
+    /// Without journeys.
+    fn from(limits: Limits) -> Self {
+        Self { limits, visitors: VisitorKey::new(&[0; 32]), products: Vec::new() }
+    }
 }
 
 /// One event of the log, ready to be applied.
@@ -205,7 +226,7 @@ pub struct Standing {
 
 /// Where features are kept. One caller at a time applies and commits a partition.
 #[async_trait]
-pub trait FeatureStore: Send + Sync {
+pub trait FeatureStore: JourneyStore {
     /// The offset of `partition` behind which changes are to be applied next; takes hold of the partition, where this store shares it
     /// with other processes.
     async fn resume(&self, partition: u16) -> anyhow::Result<Option<u64>>;

@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::state::{Frozen, Partition};
 
-const MAGIC: &[u8; 8] = b"TGSNP\x02\0\0";
+const MAGIC: &[u8; 8] = b"TGSNP\x03\0\0";
 const KEPT: usize = 2;
 
 pub(super) fn encode(partition: &Frozen) -> anyhow::Result<Vec<u8>> {
@@ -69,7 +69,9 @@ fn read(path: &Path) -> anyhow::Result<Vec<Partition>> {
         let length = usize::try_from(u64::from_le_bytes(length))?;
         let Some((body, behind)) = behind.split_at_checked(length) else { bail!("{} is cut off", path.display()) };
         ensure!(crc32c::crc32c(body) == u32::from_le_bytes(crc), "{} is damaged", path.display());
-        states.push(postcard::from_bytes(body)?);
+        let mut state: Partition = postcard::from_bytes(body)?;
+        state.journeys.complete();
+        states.push(state);
         rest = behind;
     }
     Ok(states)

@@ -12,6 +12,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
+use crate::clock::Micros;
 use crate::engine::Engine;
 use crate::event::deadletter::Letter;
 use crate::event::ndjson::Lines;
@@ -70,6 +71,8 @@ pub fn engine(engine: Arc<Engine>, event_bytes_max: usize) -> Router {
         .route("/deadletters", get(dead_letters).post(keep_letters))
         .route("/deadletters/retry", post(retry))
         .route("/settle", post(settle))
+        .route("/journeys/close", post(close_journeys))
+        .route("/journeys/refresh", post(refresh_products))
         .route("/features/dump", get(dump))
         .route("/replay", post(replay))
         .layer(axum::extract::DefaultBodyLimit::disable())
@@ -116,6 +119,15 @@ async fn retry(State(served): State<Served>, Json(ids): Json<Vec<u64>>) -> Resul
 
 async fn settle(State(served): State<Served>) -> Result<(), Failed> {
     Ok(served.engine.settle().await?)
+}
+
+async fn close_journeys(State(served): State<Served>, Json(last): Json<Micros>) -> Result<Response, Failed> {
+    served.engine.close_journeys(last).await?;
+    Ok(Json(served.engine.settle_told().await?).into_response())
+}
+
+async fn refresh_products(State(served): State<Served>) -> Result<(), Failed> {
+    Ok(served.engine.refresh_products().await?)
 }
 
 async fn dump(State(served): State<Served>) -> Result<Body, Failed> {

@@ -6,7 +6,10 @@ use crate::feature::Change;
 /// The change that `record` makes. An event that does not keep the contract moves the position and changes nothing; why is
 /// the second answer, for the dead-letter log.
 pub fn fold(record: Record, partitions: u16) -> (Change, Option<Invalid>) {
-    let decoded = event::decode(&record.payload, record.appended).and_then(|event| {
+    let decoded = event::read(&record.payload, record.appended).and_then(|event| {
+        if event.is_own() {
+            return Ok(event);
+        }
         let belongs = event::partition_of(&event.subject, partitions);
         if belongs == record.at.partition {
             return Ok(event);

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::fold;
 use crate::clock::Micros;
 use crate::event::deadletter::{DeadLetters, Letter, Origin, Payload};
-use crate::event::{Batch, EventLog, EventReader, InFlight, Invalid, Position, Positions, Record};
+use crate::event::{Batch, Event, EventLog, EventReader, InFlight, Invalid, Position, Positions, Record};
 use crate::feature::{ApplyError, Change, ChangeBatch, FeatureStore};
 use crate::telemetry::Metrics;
 
@@ -187,7 +187,11 @@ impl Projector {
         for (partition, changes) in changes {
             let after = held.get(&partition).copied().flatten();
             let last = changes.last().map(|change| change.offset);
-            let ids: Vec<_> = changes.iter().filter_map(|change| Some(change.event.as_ref()?.identity())).collect();
+            let ids: Vec<_> = changes
+                .iter()
+                .filter_map(|change| change.event.as_ref().filter(|event| !event.is_own()))
+                .map(Event::identity)
+                .collect();
             match self.features.apply(partition, ChangeBatch { after, changes }).await {
                 Ok(outcome) => {
                     for refused in &outcome.refused {

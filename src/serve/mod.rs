@@ -97,7 +97,7 @@ pub async fn start_gateway(settings: Settings, projects: bool) -> anyhow::Result
     let db = db.shifted(settings.database.clock_shift);
     clock.anchor(db.now().await?);
 
-    let engine = Arc::new(Engine::open(&settings, &data_dir, clock.clone(), metrics.clone()).await?);
+    let engine = Arc::new(Engine::open(&settings, &data_dir, &db, clock.clone(), metrics.clone()).await?);
     let directory = Arc::new(Directory::open(db.clone(), clock.clone(), settings.gate.directory_stale_max).await?);
     let last_used = LastUsed::new(directory.clone(), db.clone());
     let archive = Archive::open(&settings.archive, &settings.data_dir)?;
@@ -192,6 +192,10 @@ pub async fn start_gateway(settings: Settings, projects: bool) -> anyhow::Result
         tokio::spawn({
             let (directory, poll, stop) = (directory.clone(), app.settings.gate.directory_poll, working.clone());
             async move { directory.follow(poll, stop).await }
+        }),
+        tokio::spawn({
+            let (engine, stop) = (engine.clone(), working.clone());
+            async move { engine.run_journeys(stop).await }
         }),
         tokio::spawn({
             let (app, stop) = (app.clone(), working.clone());

@@ -40,13 +40,17 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     // Freshness is told by this clock, and read by gateways that go by the database's.
     let db = Db::open(&settings.database_url(), 2, &settings.data_dir).await?.shifted(settings.database.clock_shift);
     clock.anchor(db.now().await?);
-    let engine = Arc::new(Engine::open(&settings, &data_dir, clock.clone(), metrics.clone()).await?);
+    let engine = Arc::new(Engine::open(&settings, &data_dir, &db, clock.clone(), metrics.clone()).await?);
 
     let (stop, stopping) = watch::channel(false);
     let workers = vec![
         tokio::spawn({
             let (engine, stop) = (engine.clone(), stopping.clone());
             async move { engine.run(stop).await }
+        }),
+        tokio::spawn({
+            let (engine, stop) = (engine.clone(), stopping.clone());
+            async move { engine.run_journeys(stop).await }
         }),
         tokio::spawn(every(settings.features.snapshot_every, stopping.clone(), {
             let engine = engine.clone();

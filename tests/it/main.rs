@@ -22,6 +22,7 @@ mod freshness;
 mod gateway;
 mod hostile;
 mod ingest;
+mod journeys;
 mod kafka;
 mod keys;
 mod kill;

@@ -190,6 +190,19 @@ impl EventLog for KafkaLog {
         self.sender.append(records).await
     }
 
+    async fn earliest(&self) -> anyhow::Result<Vec<Option<u64>>> {
+        let (options, partitions) = (self.options.clone(), self.partitions);
+        let asked = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<Option<u64>>> {
+            let consumer: BaseConsumer<Told> = options.client().create_with_context(Told)?;
+            let begin = |partition: u16| {
+                let (low, _) = consumer.fetch_watermarks(&options.topic, i32::from(partition), ANSWER_TIMEOUT)?;
+                Ok(u64::try_from(low).ok().and_then(|low| low.checked_sub(1)))
+            };
+            (0..partitions).map(begin).collect()
+        });
+        asked.await?.context("where the event log begins cannot be asked")
+    }
+
     async fn reader(&self, after: &[Option<u64>]) -> anyhow::Result<Box<dyn EventReader>> {
         let positions = Arc::new(Fixed(after.to_vec()));
         Ok(Box::new(KafkaReader::assign_all(&self.options, self.partitions, positions, self.clock.clone()).await?))

@@ -10,6 +10,7 @@ use super::held::{Before, Listed};
 use super::keys::Keys;
 use crate::clock::Micros;
 use crate::feature::state::Product;
+use crate::journey::{Answer, Entry};
 use crate::redis_link::{Link, Script};
 
 static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("commit.lua")));
@@ -92,6 +93,26 @@ impl<'a> Call<'a> {
         self.add.extend(listed_now.map(key));
         self.remove.extend(there.columns.iter().filter(|listed| !here.columns.contains(listed)).map(key));
         Ok(())
+    }
+
+    /// An answer of a journey product, as it is now.
+    pub(super) fn journey(&mut self, product: &str, entry: &Entry, answer: Option<&Answer>) -> anyhow::Result<()> {
+        let name: Arc<str> = format!("{product}:{}", entry.name()).into();
+        let (key, list) = (self.keys.journey(self.partition, &name), self.keys.journeys(self.partition));
+        match answer {
+            Some(answer) => {
+                self.set(key, answer.write()?);
+                self.add.push((list, name));
+            }
+            None => self.forget_journey(&name),
+        }
+        Ok(())
+    }
+
+    /// An answer of that name is not there any more.
+    pub(super) fn forget_journey(&mut self, name: &Arc<str>) {
+        self.delete.push(self.keys.journey(self.partition, name));
+        self.remove.push((self.keys.journeys(self.partition), name.clone()));
     }
 
     /// Writes it all where the partition stands at `expected`, which becomes `position`.

@@ -46,7 +46,7 @@ impl RedisStore {
         }
         let keys = ArcSwap::from_pointee(keys);
         let shared = Shared { link: link.clone(), prefix: prefix.clone(), partitions: *partitions, keys, layout_read: None };
-        Ok(Self { is_replay: true, ..Self::of(shared, self.limits, self.checkpoints.clone()) })
+        Ok(Self { is_replay: true, ..Self::of(shared, (*self.bounds.load_full()).clone(), self.checkpoints.clone()) })
     }
 
     /// Saves what this process holds, all of it committed, so that others can go on from there.

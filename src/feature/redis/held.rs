@@ -8,7 +8,7 @@ use crate::clock::Micros;
 use crate::event::Body;
 use crate::feature::scope::Column;
 use crate::feature::state::{Partition, Product};
-use crate::feature::{Applied, Change, Limits};
+use crate::feature::{Applied, Bounds, Change};
 
 /// Under which keys Redis has a SKU, beside its view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Held {
         self.stands = stands;
     }
 
-    pub(super) fn apply(&mut self, change: &Change, limits: &Limits, applied: &mut Applied) {
+    pub(super) fn apply(&mut self, change: &Change, bounds: &Bounds, applied: &mut Applied) {
         if matches!(self.pending, Pending::Behind(until) if change.offset > until) {
             self.pending = Pending::nothing();
         }
@@ -147,10 +147,11 @@ impl Held {
                     let markets = there.into_iter().flat_map(|(_, product)| product.markets()).cloned();
                     note(true, &mut markets.collect::<Vec<_>>().into_iter());
                 }
-                Body::JourneyRecorded { .. } | Body::VisitorErased => {}
+                // What these change is noted where it is.
+                Body::JourneyRecorded { .. } | Body::VisitorErased | Body::WatermarkAdvanced | Body::JourneyTold(_) => {}
             }
         }
-        self.state.apply(change, limits, applied);
+        self.state.apply(change, bounds, applied);
         self.since_checkpoint += 1;
         if matches!(self.pending, Pending::Behind(until) if change.offset == until) {
             self.pending = Pending::nothing();
@@ -163,11 +164,14 @@ impl Held {
         self.expected = head::position(self.stands);
         self.as_of = as_of;
         self.pending = Pending::nothing();
+        self.state.journeys.looked_at();
     }
 
     /// Redis has all that is here.
     pub(super) fn is_committed(&self) -> bool {
-        self.stands == self.state.applied && matches!(&self.pending, Pending::Some { changed, .. } if changed.is_empty())
+        self.stands == self.state.applied
+            && matches!(&self.pending, Pending::Some { changed, .. } if changed.is_empty())
+            && self.state.journeys.changed().next().is_none()
     }
 }
 

@@ -66,6 +66,16 @@ impl Keys {
         format!("{}:a", self.tag(partition))
     }
 
+    /// An answer of a journey product: `PRODUCT:ENTRY`.
+    pub(super) fn journey(&self, partition: u16, name: &str) -> String {
+        format!("{}:j:{name}", self.tag(partition))
+    }
+
+    /// The names of all such answers.
+    pub(super) fn journeys(&self, partition: u16) -> String {
+        format!("{}:jl", self.tag(partition))
+    }
+
     /// The SKUs whose `column` is `value`.
     pub(super) fn column(&self, partition: u16, column: Column, value: &str) -> String {
         let letter = match column {

@@ -28,10 +28,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::checkpoints::{self, Checkpoints, Pace};
+use super::journeys::{Answered, Holds, JourneyStore, of_memory};
 use super::state::Partition;
-use super::{Applied, ApplyError, ChangeBatch, FeatureStore, Found, Limits, Read, Scope, Standing};
+use super::{Applied, ApplyError, Bounds, ChangeBatch, FeatureStore, Found, Read, Scope, Standing};
 use crate::clock::Micros;
 use crate::event::Identity;
+use crate::journey::Entry;
 use crate::redis_link::Link;
 pub use generation::Seal;
 use head::Head;
@@ -66,7 +68,7 @@ struct Shared {
 /// Features in Redis.
 pub struct RedisStore {
     shared: Arc<Shared>,
-    limits: Limits,
+    bounds: ArcSwap<Bounds>,
     checkpoints: Option<Arc<dyn Checkpoints>>,
     /// One partition's at a time.
     saving: Arc<Semaphore>,
@@ -82,7 +84,7 @@ impl RedisStore {
         url: &str,
         prefix: &str,
         partitions: u16,
-        limits: Limits,
+        bounds: impl Into<Bounds>,
         checkpoints: Option<Arc<dyn Checkpoints>>,
     ) -> anyhow::Result<Self> {
         ensure!(partitions > 0, "a feature store needs at least one partition");
@@ -96,12 +98,13 @@ impl RedisStore {
             partitions,
             layout_read: Some(Mutex::new(Instant::now())),
         };
-        Ok(Self::of(shared, limits, checkpoints))
+        Ok(Self::of(shared, bounds.into(), checkpoints))
     }
 
-    fn of(shared: Shared, limits: Limits, checkpoints: Option<Arc<dyn Checkpoints>>) -> Self {
+    fn of(shared: Shared, bounds: Bounds, checkpoints: Option<Arc<dyn Checkpoints>>) -> Self {
         let slots = (0..shared.partitions).map(|_| Arc::default()).collect();
-        Self { shared: Arc::new(shared), limits, checkpoints, saving: Arc::new(Semaphore::new(1)), is_replay: false, slots }
+        let (bounds, saving) = (ArcSwap::from_pointee(bounds), Arc::new(Semaphore::new(1)));
+        Self { shared: Arc::new(shared), bounds, checkpoints, saving, is_replay: false, slots }
     }
 
     /// Which generation of keys this store is in.
@@ -195,6 +198,37 @@ impl Shared {
     }
 }
 
+impl Holds for RedisStore {
+    fn bounds(&self) -> Arc<Bounds> {
+        self.bounds.load_full()
+    }
+
+    fn set_bounds(&self, bounds: Bounds) {
+        self.bounds.store(Arc::new(bounds));
+    }
+
+    fn partitions(&self) -> u16 {
+        self.shared.partitions
+    }
+
+    fn see<R>(&self, partition: u16, look: impl FnOnce(&Partition) -> R) -> Option<R> {
+        self.slots.get(usize::from(partition))?.held.read().as_ref().map(|held| look(&held.state))
+    }
+
+    fn change<R>(&self, partition: u16, change: impl FnOnce(&mut Partition) -> R) -> Option<R> {
+        self.slots.get(usize::from(partition))?.held.write().as_mut().map(|held| change(&mut held.state))
+    }
+}
+
+#[async_trait]
+impl JourneyStore for RedisStore {
+    of_memory!();
+
+    async fn answers(&self, product: &str, entries: &[Entry]) -> anyhow::Result<Answered> {
+        read::journeys(&self.shared.link, &self.shared.current(), self.shared.partitions, product, entries).await
+    }
+}
+
 #[async_trait]
 impl FeatureStore for RedisStore {
     async fn resume(&self, partition: u16) -> anyhow::Result<Option<u64>> {
@@ -209,7 +243,9 @@ impl FeatureStore for RedisStore {
         let head = write::head(link, &keys, partition).await?;
         let is_held = slot.held.read().as_ref().is_some_and(|held| held.generation == keys.generation);
         if !is_held {
-            let held = Held::new(self.load(partition).await?, keys.generation);
+            let mut state = self.load(partition).await?;
+            state.sell(&self.bounds.load().products, partition, *partitions);
+            let held = Held::new(state, keys.generation);
             *slot.held.write() = Some(held);
         }
         let mut held = slot.held.write();
@@ -240,8 +276,9 @@ impl FeatureStore for RedisStore {
             return Err(ApplyError::Moved { stands: held.state.applied, expected: batch.after });
         }
         let mut applied = Applied::default();
+        let bounds = self.bounds.load_full();
         for change in &batch.changes {
-            held.apply(change, &self.limits, &mut applied);
+            held.apply(change, &bounds, &mut applied);
         }
         Ok(applied)
     }
@@ -284,11 +321,11 @@ impl FeatureStore for RedisStore {
     /// Of partitions of this process; elsewhere nothing is known of ids, and the projector's own look is the one that counts.
     fn has_seen(&self, partition: u16, identity: Identity, now: Micros) -> bool {
         let held = self.slot(partition).held.read();
-        held.as_ref().is_some_and(|held| held.state.seen.contains(identity, now, &self.limits))
+        held.as_ref().is_some_and(|held| held.state.seen.contains(identity, now, &self.bounds.load().limits))
     }
 
     async fn dump(&self) -> anyhow::Result<String> {
         let Shared { link, partitions, .. } = &*self.shared;
-        read::dump(link, &self.shared.current(), *partitions).await
+        read::dump(link, &self.shared.current(), *partitions, &self.bounds.load().products).await
     }
 }

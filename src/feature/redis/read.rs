@@ -10,7 +10,8 @@ use super::head::Head;
 use super::keys::Keys;
 use crate::clock::Micros;
 use crate::feature::state::{self, Product};
-use crate::feature::{Found, Read, Scope};
+use crate::feature::{Answered, Found, Read, Scope};
+use crate::journey::{self, Answer, Dump, Entry};
 use crate::redis_link::Link;
 
 /// SKUs that are listed at once.
@@ -65,6 +66,26 @@ pub(super) async fn get_many(link: &Link, keys: &Keys, reads: &[Read], scope: &S
         Ok(Found { product: product.answer(read, scope, now), as_of })
     };
     reads.iter().zip(asked).map(answer).collect()
+}
+
+/// Answers of a journey product, read at one instant of its home partition.
+pub(super) async fn journeys(
+    link: &Link,
+    keys: &Keys,
+    partitions: u16,
+    product: &str,
+    entries: &[Entry],
+) -> anyhow::Result<Answered> {
+    let home = keys.partition(product);
+    let mut wanted: Vec<String> = (0..partitions).map(|partition| keys.head(partition)).collect();
+    wanted.extend(entries.iter().map(|entry| keys.journey(home, &format!("{product}:{}", entry.name()))));
+    let mut values = link.get_many(&wanted).await?;
+    let answers = values.split_off(usize::from(partitions));
+    let as_of = |head: &Option<Vec<u8>>| Ok(if let Head::At { as_of, .. } = Head::of(head.as_deref())? { as_of } else { None });
+    let as_of = values.iter().map(as_of).collect::<anyhow::Result<Vec<_>>>()?.into_iter().min().flatten();
+    let read = |value: &Option<Vec<u8>>| value.as_deref().map(Answer::read).transpose();
+    let answers = answers.iter().map(read).collect::<anyhow::Result<_>>();
+    Ok(Answered { answers: answers.with_context(|| format!("an answer of {product} cannot be read"))?, as_of })
 }
 
 /// How each partition stands.
@@ -190,13 +211,34 @@ impl Scan<'_> {
 }
 
 /// The canonical dump. While events come, each SKU is as it was when it was read.
-pub(super) async fn dump(link: &Link, keys: &Keys, partitions: u16) -> anyhow::Result<String> {
+pub(super) async fn dump(
+    link: &Link,
+    keys: &Keys,
+    partitions: u16,
+    sold: &[journey::product::Product],
+) -> anyhow::Result<String> {
     let mut products: Vec<(Arc<str>, Product)> = Vec::new();
     for partition in join_all((0..partitions).map(|partition| all(link, keys, partition))).await {
         products.extend(partition?);
     }
     products.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    state::dump(products.iter().map(|(sku, product)| (sku, product)))
+    let mut journeys = Dump::default();
+    for product in sold {
+        let home = keys.partition(&product.name);
+        let mut after: Option<Arc<str>> = None;
+        loop {
+            let names = listed(link, &keys.journeys(home), after.as_deref(), LISTED).await?;
+            let Some(last) = names.last() else { break };
+            after = Some(last.clone());
+            let of_product = names.iter().filter_map(|name| name.strip_prefix(&*product.name)?.strip_prefix(':'));
+            let entries: Vec<Entry> = of_product.filter_map(Entry::of_name).collect();
+            let Answered { answers, .. } = self::journeys(link, keys, partitions, &product.name, &entries).await?;
+            for (entry, answer) in entries.iter().zip(answers) {
+                answer.iter().for_each(|answer| journeys.add(product, entry, answer));
+            }
+        }
+    }
+    Ok(state::dump(products.iter().map(|(sku, product)| (sku, product)))? + &journeys.lines()?)
 }
 
 async fn all(link: &Link, keys: &Keys, partition: u16) -> anyhow::Result<Vec<(Arc<str>, Product)>> {

@@ -1,11 +1,12 @@
 //! Bringing Redis to where the memory is.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Slot;
 use super::call::{Call, Sent};
 use super::head::{self, Head};
-use super::held::{Before, Listed, Pending};
+use super::held::{Before, Held, Listed, Pending};
 use super::keys::Keys;
 use super::read;
 use crate::clock::Micros;
@@ -88,6 +89,9 @@ impl<'a> Writer<'a> {
                         self.put(&mut call, sku, &before)?;
                     }
                 }
+                if let Some(held) = &*self.slot.held.read() {
+                    changed_journeys(&mut call, held)?;
+                }
                 self.send(&call, &step).await?;
             }
             Work::Pieces { skus, all } => self.write_anew(&skus, all, &step).await?,
@@ -116,6 +120,7 @@ impl<'a> Writer<'a> {
                         call.put(sku, now, &changed.before, Some(&changed.markets))?;
                     }
                 }
+                changed_journeys(&mut call, held)?;
                 if call.bytes() > COMMIT_BYTES || call.len() > COMMIT_KEYS {
                     Work::Pieces { skus: changed.keys().cloned().collect(), all: false }
                 } else {
@@ -150,10 +155,45 @@ impl<'a> Writer<'a> {
         for skus in skus.chunks(LOOKED_UP) {
             self.write_piece(skus, &marked).await?;
         }
+        self.write_journeys(all, &marked).await?;
         if all {
             self.remove_others(&marked).await?;
         }
         self.send(&self.call(), &Step { expected: mark, position: step.position.clone(), as_of: step.as_of }).await
+    }
+
+    /// Writes the answers of journeys that changed; with `all`, every one, and removes whatever else Redis has.
+    async fn write_journeys(&self, all: bool, marked: &Step) -> Result<(), Stopped> {
+        let (mut calls, mut names) = (vec![self.call()], HashSet::new());
+        if let Some(held) = &*self.slot.held.read() {
+            let journeys = &held.state.journeys;
+            if all {
+                for (product, entry, answer) in journeys.answers() {
+                    names.insert(format!("{}:{}", product.name, entry.name()));
+                    room(&mut calls, || self.call()).journey(&product.name, &entry, Some(&answer))?;
+                }
+            } else {
+                for (product, entry) in journeys.changed() {
+                    room(&mut calls, || self.call()).journey(product, entry, journeys.answer(product, entry).as_ref())?;
+                }
+            }
+        }
+        for call in calls {
+            self.send(&call, marked).await?;
+        }
+        if all { self.remove_other_journeys(&names, marked).await } else { Ok(()) }
+    }
+
+    async fn remove_other_journeys(&self, names: &HashSet<String>, marked: &Step) -> Result<(), Stopped> {
+        let mut after: Option<Arc<str>> = None;
+        loop {
+            let there = read::listed(self.link, &self.keys.journeys(self.partition), after.as_deref(), LOOKED_UP).await?;
+            let Some(last) = there.last() else { return Ok(()) };
+            after = Some(last.clone());
+            let mut call = self.call();
+            there.iter().filter(|name| !names.contains(&***name)).for_each(|name| call.forget_journey(name));
+            self.send(&call, marked).await?;
+        }
     }
 
     /// Removes what Redis has, and the memory has not.
@@ -212,6 +252,20 @@ impl<'a> Writer<'a> {
         };
         Ok(skus.iter().zip(views).map(known).map(Before::of).collect())
     }
+}
+
+fn changed_journeys(call: &mut Call<'_>, held: &Held) -> anyhow::Result<()> {
+    let journeys = &held.state.journeys;
+    journeys.changed().try_for_each(|(product, entry)| call.journey(product, entry, journeys.answer(product, entry).as_ref()))
+}
+
+/// The last of `calls`, or a new one where that is full.
+fn room<'a, 'b>(calls: &'b mut Vec<Call<'a>>, new: impl Fn() -> Call<'a>) -> &'b mut Call<'a> {
+    if calls.last().is_none_or(|call| call.bytes() >= CHUNK_BYTES || call.len() >= CHUNK_KEYS) {
+        calls.push(new());
+    }
+    let last = calls.len() - 1;
+    &mut calls[last]
 }
 
 /// How `partition` stands.

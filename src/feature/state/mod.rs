@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Applied, Change, Details, Limits, PastPrice, Price, PriceHistory, RefusedChange, Scope};
+use super::{Applied, Bounds, Change, Details, Limits, PastPrice, Price, PriceHistory, RefusedChange, Scope};
 use crate::clock::Micros;
 use crate::event::{Body, Event, Identity};
+use crate::journey::{Journey, Journeys};
 use crate::money::Currency;
 use register::{Entry, Register, SCHEDULED_MAX};
 use seen::{Seen, Trace};
@@ -117,6 +118,7 @@ pub(super) struct Partition {
     pub(super) seen: Seen,
     /// Shared with a copy that is being written, until they change.
     pub(super) products: BTreeMap<Arc<str>, Arc<Product>>,
+    pub(super) journeys: Journeys,
 }
 
 /// A copy of a partition to be written while the partition goes on: it shares what does not change.
@@ -134,18 +136,29 @@ enum Outcome {
 
 impl Partition {
     pub(super) fn frozen(&self) -> Frozen {
-        Frozen(Self { applied: self.applied, seen: self.seen.frozen(), products: self.products.clone() })
+        Frozen(Self {
+            applied: self.applied,
+            seen: self.seen.frozen(),
+            products: self.products.clone(),
+            journeys: self.journeys.frozen(),
+        })
     }
 
     /// Applies one change; its offset is above all that came before it.
-    pub(super) fn apply(&mut self, change: &Change, limits: &Limits, applied: &mut Applied) {
+    pub(super) fn apply(&mut self, change: &Change, bounds: &Bounds, applied: &mut Applied) {
+        let limits = &bounds.limits;
         debug_assert!(self.applied.is_none_or(|at| change.offset > at));
         self.applied = Some(change.offset);
         for expired in self.seen.expire(change.appended, limits) {
             applied.refused.push(expired.refused("it compensates an event that did not come within the dedup window"));
         }
         let Some(event) = &change.event else { return };
-        match self.take(change, event, limits, applied) {
+        match &event.body {
+            Body::WatermarkAdvanced => return self.journeys.pass(event.time, change.appended),
+            Body::JourneyTold(told) => return self.journeys.hear(told.clone()),
+            _ => {}
+        }
+        match self.take(change, event, bounds, applied) {
             Outcome::Applied => applied.applied += 1,
             Outcome::Duplicate => applied.duplicates += 1,
             Outcome::Refused(reason) => {
@@ -154,24 +167,46 @@ impl Partition {
         }
     }
 
-    fn take(&mut self, change: &Change, event: &Event, limits: &Limits, applied: &mut Applied) -> Outcome {
+    fn take(&mut self, change: &Change, event: &Event, bounds: &Bounds, applied: &mut Applied) -> Outcome {
+        let limits = &bounds.limits;
         let identity = event.identity();
         if self.seen.contains(identity, change.appended, limits) {
             return Outcome::Duplicate;
         }
         let undone_before = self.seen.take_awaited(identity, &event.subject);
+        // Also what is undone before it comes tells how late it is.
+        let passes = matches!(event.body, Body::JourneyRecorded { .. }).then(|| event.time.min(change.appended));
         let (trace, outcome) = match &event.body {
             Body::Compensated { compensates } => {
                 // The same whichever comes first: undoing an undoing would depend on what else came in between.
                 applied.refused.extend(undone_before.map(|awaited| awaited.refused(OF_A_COMPENSATION)));
                 let target = Identity::of(&event.source, compensates);
-                (Trace::Compensation, self.undo(target, change, &event.subject))
+                (Trace::Compensation, self.undo(target, change, &event.subject, bounds))
             }
             _ if undone_before.is_some() => (Trace::Undone, Outcome::Applied),
-            Body::JourneyRecorded { .. } | Body::VisitorErased => (Trace::Nothing, Outcome::Applied),
+            Body::JourneyRecorded { action, session, brand, dimensions } => {
+                let journey = Journey {
+                    visitor: &event.subject,
+                    time: event.time,
+                    identity,
+                    action,
+                    session: session.as_deref(),
+                    brand: brand.as_deref(),
+                    dimensions,
+                };
+                self.journeys.take(&bounds.visitors, &journey);
+                (Trace::Nothing, Outcome::Applied)
+            }
+            Body::VisitorErased => {
+                self.journeys.erase(&bounds.visitors, &event.subject, event.time);
+                (Trace::Nothing, Outcome::Applied)
+            }
             body => self.set(identity, change, event, body, limits),
         };
         self.seen.remember(identity, change.appended, trace);
+        if let Some(passes) = passes {
+            self.journeys.pass(passes, change.appended);
+        }
         outcome
     }
 
@@ -208,13 +243,21 @@ impl Partition {
                 Arc::make_mut(product.stock.entry(location.clone()).or_default()).adjust(identity, *delta, time, kept);
                 return (Trace::Adjusted { sku, location, delta: *delta, offset }, Outcome::Applied);
             }
-            Body::JourneyRecorded { .. } | Body::VisitorErased | Body::Compensated { .. } => {}
+            Body::JourneyRecorded { .. }
+            | Body::VisitorErased
+            | Body::Compensated { .. }
+            | Body::WatermarkAdvanced
+            | Body::JourneyTold(_) => {}
         }
         (Trace::Absolute, Outcome::Applied)
     }
 
-    /// Undoes the event `target` of the SKU `subject`, once; keeps the compensation where the event has not come yet.
-    fn undo(&mut self, target: Identity, change: &Change, subject: &str) -> Outcome {
+    /// Undoes the event `target` of `subject`, once; keeps the compensation where the event has not come yet.
+    fn undo(&mut self, target: Identity, change: &Change, subject: &str, bounds: &Bounds) -> Outcome {
+        if self.journeys.undo(&bounds.visitors, subject, target) {
+            self.seen.mark_undone(target);
+            return Outcome::Applied;
+        }
         if self.product_mut(subject).is_some_and(|product| product.undo(target)) {
             self.seen.mark_undone(target);
             self.forget_if_empty(subject);
