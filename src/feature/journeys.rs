@@ -37,6 +37,9 @@ pub trait JourneyStore: Send + Sync {
     /// What is counted from now on. Partitions that have applied events already lack a new one until [`Self::adopt`].
     fn sell(&self, products: &[Product]);
 
+    /// What is sold.
+    fn sold(&self) -> Vec<Product>;
+
     /// Products that are sold and that some partition of this process lacks.
     fn missing(&self) -> Vec<Product>;
 
@@ -160,6 +163,10 @@ macro_rules! of_memory {
     () => {
         fn sell(&self, products: &[crate::journey::product::Product]) {
             crate::feature::journeys::sell(self, products);
+        }
+
+        fn sold(&self) -> Vec<crate::journey::product::Product> {
+            self.bounds.load().products.clone()
         }
 
         fn missing(&self) -> Vec<crate::journey::product::Product> {

@@ -53,6 +53,14 @@ pub struct Progress {
     pub slices: BTreeSet<Slice>,
 }
 
+impl Progress {
+    /// Whether a cell is not decided yet.
+    pub fn is_pending(&self, slice: &Slice, bucket: Bucket) -> bool {
+        let is_held = |(of, hour): &(Slice, Hour)| of == slice && bucket == Granularity::Hour.of(*hour);
+        self.decided_to.is_none_or(|to| bucket.end() > to) || self.held.iter().any(is_held)
+    }
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Home {
     /// By partition.

@@ -120,7 +120,7 @@ pub struct Product {
     #[serde(default)]
     pub keep: Keep,
     /// What happened before is not read: a product that was retired read it. No file says this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub begins: Option<Micros>,
 }
 
@@ -254,6 +254,14 @@ impl Product {
 }
 
 impl Retention {
+    /// The periods that begin within a range.
+    pub fn periods_within(&self, from: Micros, to: Micros) -> Vec<i32> {
+        let Ok(zone) = self.zone() else { return Vec::new() };
+        let first = self.period.of(from, &zone);
+        let first = if self.period.begin(first, &zone) < from { first + 1 } else { first };
+        (first..).take_while(|period| self.period.begin(*period, &zone) < to).take(1001).collect()
+    }
+
     /// Its time zone.
     pub fn zone(&self) -> anyhow::Result<TimeZone> {
         TimeZone::get(&self.timezone)

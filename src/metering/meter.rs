@@ -12,17 +12,20 @@ pub enum Product {
     Inventory,
     /// Prices.
     Pricing,
+    /// Shoppers' journeys.
+    Journey,
 }
 
 impl Product {
     /// Every product.
-    pub const ALL: [Self; 2] = [Self::Inventory, Self::Pricing];
+    pub const ALL: [Self; 3] = [Self::Inventory, Self::Pricing, Self::Journey];
 
     /// As plans, records and answers name it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inventory => "inventory",
             Self::Pricing => "pricing",
+            Self::Journey => "journey",
         }
     }
 }
@@ -41,19 +44,22 @@ pub enum Meter {
     Inventory,
     /// Units of the product `pricing`.
     Pricing,
+    /// Units of the product `journey`.
+    Journey,
     /// Executed answers, whatever is in them.
     Requests,
 }
 
 impl Meter {
     /// Every meter.
-    pub const ALL: [Self; 3] = [Self::Inventory, Self::Pricing, Self::Requests];
+    pub const ALL: [Self; 4] = [Self::Inventory, Self::Pricing, Self::Journey, Self::Requests];
 
     /// As plans and the ledger name it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inventory => "inventory",
             Self::Pricing => "pricing",
+            Self::Journey => "journey",
             Self::Requests => "requests",
         }
     }
@@ -68,6 +74,7 @@ impl Meter {
         match self {
             Self::Inventory => Some(Product::Inventory),
             Self::Pricing => Some(Product::Pricing),
+            Self::Journey => Some(Product::Journey),
             Self::Requests => None,
         }
     }
@@ -78,6 +85,7 @@ impl From<Product> for Meter {
         match product {
             Product::Inventory => Self::Inventory,
             Product::Pricing => Self::Pricing,
+            Product::Journey => Self::Journey,
         }
     }
 }

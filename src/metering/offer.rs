@@ -13,11 +13,15 @@ pub enum Weighted {
     Price,
     /// A price of the past.
     PricePoint,
+    /// A cell of journeys.
+    JourneyCounts,
+    /// A period of retention.
+    CohortPeriod,
 }
 
 impl Weighted {
     /// Every such type.
-    pub const ALL: [Self; 3] = [Self::Inventory, Self::Price, Self::PricePoint];
+    pub const ALL: [Self; 5] = [Self::Inventory, Self::Price, Self::PricePoint, Self::JourneyCounts, Self::CohortPeriod];
 
     /// Units of one object, where the plan does not say otherwise.
     pub const UNITS: u32 = 1;
@@ -28,6 +32,8 @@ impl Weighted {
             Self::Inventory => "Inventory",
             Self::Price => "Price",
             Self::PricePoint => "PricePoint",
+            Self::JourneyCounts => "JourneyCounts",
+            Self::CohortPeriod => "CohortPeriod",
         }
     }
 
@@ -41,6 +47,7 @@ impl Weighted {
         match self {
             Self::Inventory => Product::Inventory,
             Self::Price | Self::PricePoint => Product::Pricing,
+            Self::JourneyCounts | Self::CohortPeriod => Product::Journey,
         }
     }
 }

@@ -19,6 +19,20 @@ pub(super) struct Freshness {
     stale: bool,
 }
 
+impl Freshness {
+    /// Of what is complete up to `as_of`.
+    pub(super) fn of(asker: &Asker, as_of: Micros) -> Self {
+        let promised = asker.account().plan.as_ref().and_then(|plan| plan.freshness_max);
+        let stale = promised.is_some_and(|promised| asker.now.since(as_of) > promised);
+        Self { as_of: as_of.min(asker.now), now: asker.now, stale }
+    }
+
+    /// Whether it is staler than the plan promises.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+}
+
 /// How fresh a value is.
 #[Object(directive = cost::apply(free()))]
 impl Freshness {
@@ -174,13 +188,11 @@ pub(super) struct Product {
 impl Product {
     /// How fresh a value of it is; noted for settling where that is less than the plan promises.
     fn freshness(&self, ctx: &Context<'_>, item: Option<usize>) -> async_graphql::Result<Freshness> {
-        let asker = Asker::of(ctx)?;
-        let promised = asker.account().plan.as_ref().and_then(|plan| plan.freshness_max);
-        let stale = promised.is_some_and(|promised| asker.now.since(self.as_of) > promised);
-        if stale {
+        let freshness = Freshness::of(Asker::of(ctx)?, self.as_of);
+        if freshness.stale {
             Noted::of(ctx)?.is_stale(ctx.path_node.as_ref(), item);
         }
-        Ok(Freshness { as_of: self.as_of.min(asker.now), now: asker.now, stale })
+        Ok(freshness)
     }
 
     fn stock_at(&self, ctx: &Context<'_>, location: String) -> async_graphql::Result<Option<Inventory>> {

@@ -9,8 +9,9 @@ use super::asker::{Asker, Noted, coded};
 use super::catalog::{self, ProductConnection};
 use super::cost::{CostEstimate, cost, free, list_size};
 use super::item::Product;
+use super::journey::{self, Asked, By, DimensionInput, Journey, JourneyProduct};
 use super::lookahead::wanted;
-use super::scalars::Json;
+use super::scalars::{DateTime, Json};
 use super::usage::Usage;
 use super::viewer::Viewer;
 use crate::db::Db;
@@ -80,6 +81,38 @@ impl Query {
         #[graphql(desc = "Behind this cursor.")] after: Option<String>,
     ) -> Option<async_graphql::Result<ProductConnection>> {
         Some(catalog::page(ctx, first.unwrap_or(catalog::PAGE_DEFAULT), after.as_deref()).await)
+    }
+
+    /// Shoppers' journeys: sessions, funnel, paths, carts and retention, in whole cells of the range. A test key sees the product
+    /// `sample`, from 5 to 25 January 2026.
+    #[graphql(directive = list_size::apply(
+        Some(journey::CELLS_DEFAULT),
+        Some(vec!["first".to_owned()]),
+        Some(vec!["cells".to_owned(), "retention".to_owned()]),
+        false
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "each is an argument of the field")]
+    async fn journey(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Its name: `journeyProducts` lists them.")] product: ID,
+        #[graphql(desc = "Cells begin then or later.")] from: DateTime,
+        #[graphql(desc = "Cells end then or before.")] to: DateTime,
+        #[graphql(desc = "How long cells are.")] by: By,
+        #[graphql(desc = "Cells at most, and retention periods: 1 to 1000; 31 when left out. More in the range are an error.")]
+        first: Option<i32>,
+        #[graphql(desc = "A value of each dimension; the total when left out, or the one slice that you may see.")] slice: Option<
+            Vec<DimensionInput>,
+        >,
+    ) -> Option<async_graphql::Result<Journey>> {
+        let first = first.unwrap_or(journey::CELLS_DEFAULT);
+        Some(Asked { product: product.0, from: from.0, to: to.0, by, first, slice }.answer(ctx).await)
+    }
+
+    /// Journey products, and what of each you may ask for.
+    #[graphql(directive = list_size::apply(Some(20), None, None, false))]
+    async fn journey_products(&self, ctx: &Context<'_>) -> Option<async_graphql::Result<Vec<JourneyProduct>>> {
+        Some(journey::products(ctx).await)
     }
 
     /// What a query would cost you at most. Free, but for one unit of the rate.

@@ -5,3 +5,5 @@ mod brute;
 mod equal;
 mod generate;
 mod log;
+mod shop;
+mod sold;

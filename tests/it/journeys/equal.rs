@@ -27,7 +27,7 @@ fn name(cell: &Value) -> String {
 }
 
 /// The oracle's cells, as the dump has them.
-fn as_dumped(spec: &Spec, product: &Product, cells: Vec<Value>) -> BTreeMap<String, Value> {
+pub(super) fn as_dumped(spec: &Spec, product: &Product, cells: Vec<Value>) -> BTreeMap<String, Value> {
     let mut found: BTreeMap<String, Value> = BTreeMap::new();
     for mut cell in cells {
         let of = name(&cell);
@@ -85,7 +85,7 @@ fn duration(seconds: &Value) -> Value {
 }
 
 /// The dump's cells, without those of nobody, which a bound of nobody lets through.
-fn dumped(lines: Vec<Value>) -> BTreeMap<String, Value> {
+pub(super) fn dumped(lines: Vec<Value>) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for mut line in lines {
         let of = name(&line);
@@ -123,7 +123,7 @@ fn dumped(lines: Vec<Value>) -> BTreeMap<String, Value> {
     found
 }
 
-fn check(spec: &Spec, found: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>, context: &str) {
+pub(super) fn check(spec: &Spec, found: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>, context: &str) {
     let steps = json!(vec![json!([0, null]); spec.steps.len()]);
     for (name, expected) in expected {
         let mut line = found.get(name).unwrap_or_else(|| panic!("{name} is missing, {context}\n{expected}")).clone();
