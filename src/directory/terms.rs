@@ -218,6 +218,6 @@ mod tests {
     fn unknown_products_are_refused_with_the_list() {
         assert_eq!(products([]).unwrap(), None);
         assert_eq!(products(["pricing", "pricing"]).unwrap(), Some(BTreeSet::from([Product::Pricing])));
-        assert_eq!(products(["gold"]).unwrap_err().to_string(), "\"gold\" is no product: known are inventory, pricing");
+        assert_eq!(products(["gold"]).unwrap_err().to_string(), "\"gold\" is no product: known are inventory, pricing, journey");
     }
 }

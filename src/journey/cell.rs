@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::message::Layer;
+use super::product::Unit;
 use super::tally::{Seconds, Step, Tally, median_doubled};
 
 /// Paths that are told of a cell.
@@ -93,6 +95,15 @@ impl OfSessions {
 }
 
 impl Cell {
+    /// Whether a layer of it was released.
+    pub(super) fn has(&self, layer: Layer, unit: Unit) -> bool {
+        match layer {
+            Layer::Sessions => self.sessions.is_some(),
+            Layer::Conversions => self.conversions.is_some(),
+            Layer::Funnel => unit == Unit::Visitor && self.funnel.is_some(),
+        }
+    }
+
     pub(super) fn tell_sessions(&mut self, tally: &Tally, k: u32) {
         self.sessions = Some(OfSessions::of(tally, k));
     }

@@ -11,7 +11,7 @@ use super::calendar::{Bucket, Granularity, Hour};
 use super::cell::Cell;
 use super::message::{Behind, Body, Cohort, Crowd, Layer, Message, Part, Slice, Tag};
 use super::product::{Product, Unit};
-use super::revision::{self, Known, Pending};
+use super::revision::{self, Approved, Blocked, Pending};
 use super::tally::Tally;
 use super::tree::{Around, Tree};
 
@@ -78,6 +78,8 @@ pub(super) struct Home {
     pub(super) cells: BTreeMap<(Slice, Bucket), Arc<Cell>>,
     pub(super) cohorts: BTreeMap<(Slice, i32), Arc<Cohorts>>,
     pending: Pending,
+    /// Hours of which something changed after they were told.
+    altered: BTreeSet<(Layer, Hour)>,
     /// What began before it is not revised any more.
     final_before: Option<Hour>,
     /// What is answered otherwise than at the last look.
@@ -93,6 +95,7 @@ struct Beside<'a> {
     behind: &'a BTreeMap<Hour, BTreeMap<(Slice, Layer), Crowd>>,
     trees: &'a BTreeMap<(Slice, Layer), Tree>,
     slices: &'a BTreeSet<Slice>,
+    altered: &'a BTreeSet<(Layer, Hour)>,
     /// Whether the total and its slices are both sold.
     of_both: bool,
 }
@@ -105,7 +108,8 @@ impl Beside<'_> {
     /// Whether a block of the total stays safe when `other`, of the slice at hand, is a block too: what is left of it without the blocks of
     /// its slices is many visitors, or nobody, and then no such block reaches over its edge.
     fn is_safe(&self, total: &[Hour], other: Option<&[Hour]>) -> bool {
-        let (mut rest, mut crosses) = (Crowd::default(), false);
+        // What no block of a slice is of, now or later; what is in no block so far.
+        let (mut rest, mut residual, mut crosses) = (Crowd::default(), Crowd::default(), false);
         for slice in self.slices.iter().filter(|slice| matches!(slice, Slice::Of(_))) {
             let tree = self.trees.get(&(slice.clone(), self.layer));
             let mut blocks = tree.map(|tree| tree.blocks_in(total)).unwrap_or_default();
@@ -113,10 +117,15 @@ impl Beside<'_> {
             if blocks.is_empty() {
                 total.iter().for_each(|hour| rest.join(&self.crowd_of(slice, *hour), self.k));
             }
+            let is_free = |hour: &&Hour| !blocks.iter().any(|block| block.contains(hour));
+            total.iter().filter(is_free).for_each(|hour| residual.join(&self.crowd_of(slice, *hour), self.k));
             crosses |= blocks.iter().any(|block| block.iter().any(|hour| !total.contains(hour)));
         }
         total.iter().for_each(|hour| rest.join(&self.crowd_of(&Slice::Rest, *hour), self.k));
-        rest.is_many() || (rest.is_empty() && !crosses)
+        residual.join(&rest, self.k);
+        // Where somebody came or went, the total and its slices differ by that.
+        let is_as_counted = || total.iter().all(|hour| !self.altered.contains(&(self.layer, *hour)));
+        rest.is_many() || (residual.is_empty() && !crosses && is_as_counted())
     }
 }
 
@@ -167,7 +176,7 @@ impl Home {
                     }
                     for Behind { slice, hour, layer, crowd } in behind {
                         self.slices.insert(slice.clone());
-                        self.behind.entry(hour).or_default().entry((slice, layer)).or_default().join(&crowd, product.k);
+                        self.behind.entry(hour).or_default().entry((slice, layer)).or_default().join_other(&crowd, product.k);
                     }
                 }
                 Body::Closed { to } => {
@@ -191,44 +200,52 @@ impl Home {
 
     /// What a visitor counts changed, in cells that closed where it is.
     fn change(&mut self, product: &Product, tag: Tag, parts: Vec<Part>) {
-        let (mut later, mut touched, mut hours) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut released, mut hours, mut decided) = (Vec::new(), Vec::new(), Vec::new());
         let is_open = |part: &Part| self.final_before.is_none_or(|before| part.bucket.begin() >= before);
         for part in parts.into_iter().filter(is_open) {
             let Part { slice, bucket, tally } = &part;
             self.slices.insert(slice.clone());
-            let is_released = self.cells.contains_key(&(slice.clone(), *bucket));
-            for (layer, visitors) in revision::concerns(tally, product.unit) {
-                let of = (slice.clone(), layer);
-                if is_released {
-                    touched.push((slice.clone(), layer, Known::Cell(*bucket)));
+            if bucket.by == Granularity::Hour {
+                for (layer, visitors) in revision::concerns(tally, product.unit) {
+                    let (of, hour) = ((slice.clone(), layer), bucket.number);
+                    self.altered.insert((layer, hour));
+                    let block = self.trees.get(&of).and_then(|tree| tree.block_of(hour));
+                    // Of nobody until now, in a cell that was released.
+                    let is_in_cell = |by: Granularity| {
+                        let cell = self.cells.get(&(slice.clone(), by.of(hour)));
+                        cell.is_some_and(|cell| cell.has(layer, product.unit))
+                    };
+                    if block.is_some() || Granularity::ALL.into_iter().any(is_in_cell) {
+                        decided.push(((slice.clone(), layer, hour), block));
+                    }
+                    if block.is_none() && visitors != 0 {
+                        self.behind.entry(hour).or_default().entry(of).or_default().change(tag, visitors > 0, product.k);
+                    }
                 }
-                if bucket.by != Granularity::Hour {
-                    continue;
-                }
-                let hour = bucket.number;
-                if let Some(block) = self.trees.get(&of).and_then(|tree| tree.block_of(hour)) {
-                    touched.push((slice.clone(), layer, Known::Block(block)));
-                    hours.push((slice.clone(), layer, hour));
-                    continue;
-                }
-                if self.progress.decided_to.is_some_and(|to| hour < to) {
-                    touched.push((slice.clone(), layer, Known::Hour(hour)));
-                }
-                if visitors != 0 {
-                    self.behind.entry(hour).or_default().entry(of).or_default().change(tag, visitors > 0, product.k);
-                }
+                hours.push(part.clone());
             }
-            if is_released {
-                later.push(part);
+            if self.cells.contains_key(&(slice.clone(), *bucket)) {
+                released.push(part);
             } else {
                 self.parts.entry((*bucket, slice.clone())).or_default().add(tally, 1);
             }
         }
-        if later.is_empty() && hours.is_empty() {
-            return;
+        self.pending.add(tag, &released, &hours, decided);
+        let at_least =
+            |(slice, layer, block): &Blocked| self.trees.get(&(slice.clone(), *layer)).map_or(0, |tree| tree.at_least(*block));
+        let stays = |slice: &Slice, bucket: Bucket, delta: &Tally| {
+            let Some(cell) = self.cells.get(&(slice.clone(), bucket)) else { return true };
+            let tally = self.parts.get(&(bucket, slice.clone()));
+            let left = |layer| tally.map_or(0, |tally| revision::visitors(tally, layer)) + revision::visitors(delta, layer);
+            Layer::ALL.into_iter().all(|layer| !cell.has(layer, product.unit) || left(layer) >= i64::from(product.k))
+        };
+        let Approved { parts, left } = self.pending.approved(product.unit, product.k, at_least, stays);
+        for ((slice, layer, block), visitors) in left {
+            if let Some(tree) = self.trees.get_mut(&(slice, layer)) {
+                tree.leave(block, visitors);
+            }
         }
-        self.pending.add(tag, later, touched, hours);
-        for (slice, bucket, delta) in self.pending.approved(product.k) {
+        for ((slice, bucket), delta) in parts {
             let tally = self.parts.entry((bucket, slice.clone())).or_default();
             tally.add(&delta, 1);
             let tally = tally.clone();
@@ -255,6 +272,8 @@ impl Home {
         // Before the first cell there is nothing.
         let first = self.parts.keys().map(|(bucket, _)| bucket.begin()).chain(self.behind.keys().copied()).min();
         let since = self.progress.decided_to.or(first).unwrap_or(to);
+        // Changes of what closed last have come by now.
+        self.progress.decided_to.into_iter().for_each(|decided| self.forget(product, decided));
         if self.progress.decided_to.is_some_and(|decided| decided >= to) {
             return;
         }
@@ -286,35 +305,38 @@ impl Home {
             .filter_map(|((slice, _), tree)| Some((slice.clone(), tree.held()?)))
             .collect();
         self.changed.insert(Entry::Progress);
-        self.forget(product, to);
     }
 
     fn decide_of(&mut self, product: &Product, slice: &Slice, layer: Layer, hour: Hour, ends: &[Bucket]) {
-        let mut tree = self.trees.remove(&(slice.clone(), layer)).unwrap_or_default();
-        let mut answered = Vec::new();
-        {
-            let beside = Beside {
-                k: product.k,
-                slice,
-                layer,
-                behind: &self.behind,
-                trees: &self.trees,
-                slices: &self.slices,
-                of_both: product.total && !product.dimensions.is_empty(),
-            };
-            let hours = tree.hour(hour, &beside);
-            answered.extend(hours.into_iter().map(|hour| Granularity::Hour.of(hour)));
-            for bucket in ends {
-                // Who was taken out of it, but is in what was answered of it, would be the difference.
-                let is_hidden = self.pending.is_hidden(slice, layer, *bucket, product.k);
-                if is_hidden && tree.bucket(*bucket, &beside) {
-                    answered.push(*bucket);
-                }
+        let of = (slice.clone(), layer);
+        let mut tree = self.trees.remove(&of).unwrap_or_default();
+        for hour in tree.hour(hour, &self.beside(product, slice, layer)) {
+            self.release(product, slice, layer, Granularity::Hour.of(hour));
+        }
+        for bucket in ends {
+            let tally = self.parts.get(&(*bucket, slice.clone()));
+            let is_enough = tally.map_or(0, |tally| revision::visitors(tally, layer)) >= i64::from(product.k);
+            if !is_enough {
+                continue;
+            }
+            let is_settled = self.pending.is_settled(slice, layer, *bucket);
+            if is_settled && tree.bucket(*bucket, &self.beside(product, slice, layer)) {
+                self.release(product, slice, layer, *bucket);
             }
         }
-        self.trees.insert((slice.clone(), layer), tree);
-        for bucket in answered {
-            self.release(product, slice, layer, bucket);
+        self.trees.insert(of, tree);
+    }
+
+    fn beside<'a>(&'a self, product: &Product, slice: &'a Slice, layer: Layer) -> Beside<'a> {
+        Beside {
+            k: product.k,
+            slice,
+            layer,
+            behind: &self.behind,
+            trees: &self.trees,
+            slices: &self.slices,
+            altered: &self.altered,
+            of_both: product.total && !product.dimensions.is_empty(),
         }
     }
 
@@ -332,7 +354,6 @@ impl Home {
             Layer::Conversions => cell.tell_conversions(tally),
             Layer::Funnel => cell.tell_funnel(tally, product.steps.len(), product.k),
         }
-        self.pending.released(slice, layer, bucket);
         self.progress.slices.insert(slice.clone());
         self.changed.insert(Entry::Cell(slice.clone(), bucket));
     }
@@ -399,12 +420,15 @@ impl Home {
     /// Lets go of what no decision and no revision needs, and of cells past what is kept of them.
     fn forget(&mut self, product: &Product, to: Hour) {
         let hours = |span: std::time::Duration| Hour::try_from(span.as_secs() / 3600).unwrap_or(Hour::MAX);
-        let needed = Granularity::Month.of(to.saturating_sub(hours(product.keep.events)).saturating_sub(24 * 7)).begin();
+        let needed = Granularity::Month
+            .of(to.saturating_sub(hours(product.keep.events)).saturating_sub(hours(product.window)).saturating_sub(24 * 9))
+            .begin();
         let month = Granularity::Month.of(needed - 1).begin();
         if self.behind.first_key_value().is_none_or(|(hour, _)| *hour >= month) {
             return;
         }
         self.final_before = Some(month);
+        self.altered.retain(|(_, hour)| *hour >= month);
         self.behind = self.behind.split_off(&month);
         self.parts.retain(|(bucket, _), _| bucket.end() > month);
         self.trees.values_mut().for_each(|tree| tree.forget(month));

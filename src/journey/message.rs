@@ -49,8 +49,8 @@ pub enum Crowd {
     Few(BTreeSet<Tag>),
     /// Some, and perhaps not enough: they were many, and then somebody went.
     Some,
-    /// As many as must stand behind an answer, or more.
-    Many,
+    /// So many at least: as many as must stand behind an answer, or more.
+    Many(u32),
 }
 
 impl Default for Crowd {
@@ -62,19 +62,38 @@ impl Default for Crowd {
 impl Crowd {
     /// Of these visitors.
     pub(super) fn of(tags: &BTreeSet<Tag>, k: u32) -> Self {
-        if tags.len() >= k as usize { Self::Many } else { Self::Few(tags.clone()) }
+        if tags.len() >= k as usize { Self::Many(tags.len() as u32) } else { Self::Few(tags.clone()) }
     }
 
-    /// Both together.
+    /// This one and that of another partition, in which nobody is the same.
+    pub(super) fn join_other(&mut self, other: &Self, k: u32) {
+        let sum = self.at_least().saturating_add(other.at_least());
+        self.join(other, k);
+        if let Self::Many(count) = self {
+            *count = sum.max(*count);
+        }
+    }
+
+    /// How many there are at least.
+    pub(super) fn at_least(&self) -> u32 {
+        match self {
+            Self::Few(tags) => tags.len() as u32,
+            Self::Some => 0,
+            Self::Many(count) => *count,
+        }
+    }
+
+    /// Both together: some may be in both.
     pub(super) fn join(&mut self, other: &Self, k: u32) {
+        let most = self.at_least().max(other.at_least());
         match (&mut *self, other) {
             (Self::Few(mine), Self::Few(others)) => {
                 mine.extend(others);
                 if mine.len() >= k as usize {
-                    *self = Self::Many;
+                    *self = Self::Many(mine.len() as u32);
                 }
             }
-            (Self::Many, _) | (_, Self::Many) => *self = Self::Many,
+            (Self::Many(_), _) | (_, Self::Many(_)) => *self = Self::Many(most),
             _ => *self = Self::Some,
         }
     }
@@ -82,15 +101,19 @@ impl Crowd {
     /// A visitor came, or went, before it was decided on.
     pub(super) fn change(&mut self, tag: Tag, comes: bool, k: u32) {
         match self {
-            Self::Few(tags) if comes => {
-                tags.insert(tag);
-                *self = Self::of(&std::mem::take(tags), k);
-            }
+            // It may have come from another hour, and hide nobody here.
+            Self::Few(tags) if comes && tags.is_empty() && k > 0 => *self = Self::Some,
+            Self::Few(_) if comes => {}
             Self::Few(tags) => {
                 tags.remove(&tag);
             }
-            Self::Many if !comes && k > 0 => *self = Self::Some,
-            Self::Many | Self::Some => {}
+            Self::Many(count) if !comes => {
+                *count = count.saturating_sub(1);
+                if *count < k {
+                    *self = Self::Some;
+                }
+            }
+            Self::Many(_) | Self::Some => {}
         }
     }
 
@@ -99,7 +122,7 @@ impl Crowd {
     }
 
     pub(super) fn is_many(&self) -> bool {
-        *self == Self::Many
+        matches!(self, Self::Many(_))
     }
 }
 

@@ -4,147 +4,317 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::calendar::{Bucket, Granularity, Hour};
+use super::calendar::{Bucket, Hour};
 use super::message::{Layer, Part, Slice, Tag};
 use super::product::Unit;
-use super::tally::Tally;
+use super::tally::{START, Tally};
 use super::tree::Block;
 
 /// Visitors whose changes wait: each holds some counts.
-const WAITING_MAX: usize = 100_000;
+const WAITING_MAX: usize = 10_000;
 
-/// Of what the difference would be seen.
+/// Where a difference would be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) enum Known {
+enum Place {
     /// A block.
     Block(Block),
-    /// An hour of nobody until now, in a cell that was released.
+    /// An hour of nobody until then, in a cell that was released.
     Hour(Hour),
     /// A cell that was released.
     Cell(Bucket),
 }
 
-/// In a slice and layer.
-pub(super) type Touched = (Slice, Layer, Known);
+/// In which number it would be seen: a visitor who is only in the others hides nobody in this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Kind {
+    Events,
+    Sessions,
+    Other,
+    /// It must not be seen at all.
+    Never,
+}
 
-/// What changed of one visitor.
+/// A difference. Of the total, also in which part of it: all less the others is that one.
+type Shown = (Slice, Layer, Place, Within, Kind);
+
+/// A block, by its slice and layer.
+pub(super) type Blocked = (Slice, Layer, Block);
+
+/// Changes that may be released.
+#[derive(Debug, Default)]
+pub(super) struct Approved {
+    /// By how much released cells change.
+    pub(super) parts: Vec<((Slice, Bucket), Tally)>,
+    /// How many visitors leave blocks by that.
+    pub(super) left: BTreeMap<Blocked, u32>,
+}
+
+/// A part of the total: of a slice, and of a block of that one or of no block.
+type Within = Option<(Slice, Option<Block>)>;
+
+/// In which part of the total, and in which number.
+type Seen = (Within, Kind);
+
+/// What changed of one visitor, all together: what came and went again is no change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Change {
+    /// Cells that were released.
     parts: BTreeMap<(Slice, Bucket), Tally>,
-    /// What of that anybody could see.
-    touched: BTreeSet<Touched>,
-    /// The hours of these.
-    hours: BTreeSet<(Slice, Layer, Hour)>,
+    /// Hours, whether they were or not.
+    hours: BTreeMap<(Slice, Hour), Tally>,
+    /// Those in what was released when the change came, with the block that they were in.
+    decided: BTreeMap<(Slice, Layer, Hour), Option<Block>>,
 }
 
 /// Changes that wait.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Pending {
     changes: BTreeMap<Tag, Change>,
-    /// Cells that were released without those whose hours were released with them.
-    without: BTreeMap<(Slice, Layer, Bucket), BTreeSet<Tag>>,
+    /// Those whose changes were released. Once: what comes and goes again would be nobody's difference.
+    revised: BTreeSet<Tag>,
+    /// Hours of changes that too many others kept from waiting.
+    lost: BTreeSet<(Slice, Layer, Hour)>,
+    /// It is no use to look before so many wait.
+    look_at: usize,
+}
+
+/// Distinct visitors of a layer.
+pub(super) fn visitors(tally: &Tally, layer: Layer) -> i64 {
+    match layer {
+        Layer::Sessions => tally.visitors,
+        Layer::Conversions => tally.convert_visitors,
+        Layer::Funnel => tally.funnel.first().map_or(0, |step| step.visitors),
+    }
 }
 
 /// The layers that a change concerns, and by how many visitors.
 pub(super) fn concerns(tally: &Tally, unit: Unit) -> impl Iterator<Item = (Layer, i64)> + use<> {
-    let sessions = tally.sessions != 0
-        || tally.visitors != 0
-        || !tally.transitions.is_empty()
-        || !tally.paths.is_empty()
-        || (unit == Unit::Session && !tally.funnel.is_empty())
-        || tally.carts != 0
-        || tally.abandoned != 0
-        || tally.converted != 0;
-    let conversions = tally.convert_visitors != 0 || !tally.convert_seconds.is_empty();
-    let funnel = unit == Unit::Visitor && !tally.funnel.is_empty();
-    [
-        (sessions, Layer::Sessions, tally.visitors),
-        (conversions, Layer::Conversions, tally.convert_visitors),
-        (funnel, Layer::Funnel, tally.funnel.first().map_or(0, |step| step.visitors)),
-    ]
-    .into_iter()
-    .filter_map(|(concerned, layer, visitors)| concerned.then_some((layer, visitors)))
+    Layer::ALL
+        .map(|layer| (layer, visitors(tally, layer), !kinds(layer, tally, unit).is_empty()))
+        .into_iter()
+        .filter_map(|(layer, visitors, concerned)| concerned.then_some((layer, visitors)))
+}
+
+/// In which numbers of a layer a change would be seen.
+fn kinds(layer: Layer, tally: &Tally, unit: Unit) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    let is_other = match layer {
+        Layer::Sessions => {
+            let mut leaving: BTreeMap<u8, i64> = BTreeMap::new();
+            let of_events = tally.transitions.iter().filter(|((from, _), _)| *from != START);
+            of_events.for_each(|((from, _), count)| *leaving.entry(*from).or_default() += count);
+            if leaving.values().any(|count| *count != 0) {
+                kinds.push(Kind::Events);
+            }
+            if tally.sessions != 0 {
+                kinds.push(Kind::Sessions);
+            }
+            tally.visitors != 0
+                || !tally.transitions.is_empty()
+                || !tally.paths.is_empty()
+                || (unit == Unit::Session && !tally.funnel.is_empty())
+                || tally.carts != 0
+                || tally.abandoned != 0
+                || tally.converted != 0
+        }
+        Layer::Conversions => {
+            if tally.convert_seconds.values().sum::<i64>() != 0 {
+                kinds.push(Kind::Events);
+            }
+            tally.convert_visitors != 0 || !tally.convert_seconds.is_empty()
+        }
+        Layer::Funnel if unit == Unit::Visitor => {
+            if tally.funnel.first().is_some_and(|step| step.units != 0) {
+                kinds.push(Kind::Events);
+            }
+            !tally.funnel.is_empty()
+        }
+        Layer::Funnel => false,
+    };
+    if kinds.is_empty() && is_other {
+        kinds.push(Kind::Other);
+    }
+    kinds
+}
+
+fn merge<K: Ord>(into: &mut BTreeMap<K, Tally>, key: K, tally: &Tally) {
+    use std::collections::btree_map::Entry;
+    match into.entry(key) {
+        Entry::Vacant(place) => _ = place.insert(tally.clone()),
+        Entry::Occupied(mut place) => {
+            place.get_mut().add(tally, 1);
+            if place.get().is_empty() {
+                place.remove();
+            }
+        }
+    }
+}
+
+impl Change {
+    /// In these hours, all together.
+    fn net(&self, slice: &Slice, is_in: impl Fn(Hour) -> bool) -> Tally {
+        let mut net = Tally::default();
+        let of = self.hours.range((slice.clone(), Hour::MIN)..=(slice.clone(), Hour::MAX));
+        of.filter(|((_, hour), _)| is_in(*hour)).for_each(|(_, tally)| net.add(tally, 1));
+        net
+    }
+
+    /// How these hours are seen of a slice; of the total, of its slices too.
+    fn seen(&self, slice: &Slice, layer: Layer, unit: Unit, net: &Tally, is_in: impl Fn(Hour) -> bool) -> Vec<Seen> {
+        let mut seen: Vec<_> = kinds(layer, net, unit).into_iter().map(|kind| (None, kind)).collect();
+        if *slice == Slice::Total {
+            let mut parts: BTreeMap<(Slice, Option<Block>), Tally> = BTreeMap::new();
+            for ((of, hour), tally) in self.hours.iter().filter(|((of, hour), _)| *of != Slice::Total && is_in(*hour)) {
+                let block = self.decided.get(&(of.clone(), layer, *hour)).copied().flatten();
+                parts.entry((of.clone(), block)).or_default().add(tally, 1);
+            }
+            for (within, tally) in parts {
+                // What the slices leave of the total must not get smaller: nobody counts who that is.
+                let shrinks = within.1.is_none() && concerns(&tally, unit).any(|(on, visitors)| on == layer && visitors < 0);
+                let mut kinds = kinds(layer, &tally, unit);
+                if shrinks {
+                    kinds.push(Kind::Never);
+                }
+                seen.extend(kinds.into_iter().map(|kind| (Some(within.clone()), kind)));
+            }
+        }
+        seen
+    }
+
+    /// The blocks that it may be in no more.
+    fn leaves(&self, unit: Unit) -> BTreeSet<Blocked> {
+        let mut visitors: BTreeMap<Blocked, i64> = BTreeMap::new();
+        for ((slice, layer, hour), block) in &self.decided {
+            let tally = self.hours.get(&(slice.clone(), *hour));
+            let mut of_layer = tally.into_iter().flat_map(|tally| concerns(tally, unit)).filter(|(on, _)| on == layer);
+            if let (Some(block), Some((_, change))) = (block, of_layer.next()) {
+                *visitors.entry((slice.clone(), *layer, *block)).or_default() += change;
+            }
+        }
+        visitors.into_iter().filter(|(_, visitors)| *visitors < 0).map(|(of, _)| of).collect()
+    }
+
+    /// All that shows it.
+    fn shown(&self, unit: Unit) -> BTreeSet<Shown> {
+        let mut places: BTreeMap<(&Slice, Layer, Place), BTreeSet<Hour>> = BTreeMap::new();
+        for ((slice, layer, hour), block) in &self.decided {
+            let place = block.map_or(Place::Hour(*hour), Place::Block);
+            places.entry((slice, *layer, place)).or_default().insert(*hour);
+        }
+        let mut shown = BTreeSet::new();
+        for ((slice, layer, place), hours) in places {
+            let is_in = |hour: Hour| hours.contains(&hour);
+            let seen = self.seen(slice, layer, unit, &self.net(slice, is_in), is_in);
+            shown.extend(seen.into_iter().map(|(of, kind)| (slice.clone(), layer, place, of, kind)));
+        }
+        for ((slice, bucket), tally) in &self.parts {
+            let hours = bucket.begin()..bucket.end();
+            for layer in Layer::ALL {
+                let seen = self.seen(slice, layer, unit, tally, |hour| hours.contains(&hour));
+                shown.extend(seen.into_iter().map(|(of, kind)| (slice.clone(), layer, Place::Cell(*bucket), of, kind)));
+            }
+        }
+        shown
+    }
 }
 
 impl Pending {
-    /// `parts` of cells that were released, and what of these anybody could see; `hours` of which something is known.
-    pub(super) fn add(&mut self, tag: Tag, parts: Vec<Part>, touched: Vec<Touched>, hours: Vec<(Slice, Layer, Hour)>) {
+    /// `released`: parts of cells that were; `hours`: of all hours; `decided`: those of them that are.
+    pub(super) fn add(
+        &mut self,
+        tag: Tag,
+        released: &[Part],
+        hours: &[Part],
+        decided: Vec<((Slice, Layer, Hour), Option<Block>)>,
+    ) {
         if self.changes.len() >= WAITING_MAX && !self.changes.contains_key(&tag) {
+            self.lost.extend(decided.into_iter().filter(|(_, block)| block.is_some()).map(|(of, _)| of));
             return;
         }
         let change = self.changes.entry(tag).or_default();
-        change.touched.extend(touched);
-        change.hours.extend(hours);
-        for Part { slice, bucket, tally } in parts {
-            change.parts.entry((slice, bucket)).or_default().add(&tally, 1);
+        released.iter().for_each(|part| merge(&mut change.parts, (part.slice.clone(), part.bucket), &part.tally));
+        hours.iter().for_each(|part| merge(&mut change.hours, (part.slice.clone(), part.bucket.number), &part.tally));
+        for (of, block) in decided {
+            change.decided.entry(of).or_insert(block);
+        }
+        // Of what nothing was released there is nothing to hide.
+        let is_of_block = !change.hours.is_empty() && change.decided.values().any(Option::is_some);
+        if change.parts.is_empty() && !is_of_block {
+            self.changes.remove(&tag);
         }
     }
 
-    /// Those that touch hours of `bucket` that are known.
-    fn of(&self, slice: &Slice, layer: Layer, bucket: Bucket) -> BTreeSet<Tag> {
-        let (from, to) = ((slice.clone(), layer, bucket.begin()), (slice.clone(), layer, bucket.end()));
-        let touches = |change: &Change| change.hours.range(from.clone()..to.clone()).next().is_some();
-        self.changes.iter().filter(|(_, change)| touches(change)).map(|(tag, _)| *tag).collect()
+    /// Whether what is known of the hours of `bucket` is as the cell itself has it. Were it not, the difference would be those who wait.
+    pub(super) fn is_settled(&self, slice: &Slice, layer: Layer, bucket: Bucket) -> bool {
+        let hours = bucket.begin()..bucket.end();
+        let (from, to) = ((slice.clone(), layer, hours.start), (slice.clone(), layer, hours.end));
+        let waits = |change: &Change| {
+            let known = change.decided.range(from.clone()..to.clone()).filter(|(_, block)| block.is_some());
+            known.into_iter().any(|((.., hour), _)| change.hours.contains_key(&(slice.clone(), *hour)))
+        };
+        !self.changes.values().any(waits) && self.lost.range(from.clone()..to.clone()).next().is_none()
     }
 
-    /// Whether a cell can be released without those who are pending in it: they are many, or none.
-    pub(super) fn is_hidden(&self, slice: &Slice, layer: Layer, bucket: Bucket, k: u32) -> bool {
-        let without = self.of(slice, layer, bucket).len();
-        without == 0 || without >= k as usize
-    }
-
-    /// A cell was released.
-    pub(super) fn released(&mut self, slice: &Slice, layer: Layer, bucket: Bucket) {
-        if bucket.by != Granularity::Hour {
-            let without = self.of(slice, layer, bucket);
-            if !without.is_empty() {
-                self.without.insert((slice.clone(), layer, bucket), without);
-            }
-        }
-    }
-
-    /// Takes out the changes that may be released now: in whatever they touch, they are many; and so are those that are left, or none, in what was
-    /// released without them.
-    pub(super) fn approved(&mut self, k: u32) -> Vec<(Slice, Bucket, Tally)> {
+    /// Takes out the changes that may be released now: wherever they are seen, they are many.
+    ///
+    /// A block keeps as many visitors as it must have, of the `at_least` that it has; and so does each cell, as `stays` says.
+    pub(super) fn approved(
+        &mut self,
+        unit: Unit,
+        k: u32,
+        at_least: impl Fn(&Blocked) -> u32,
+        stays: impl Fn(&Slice, Bucket, &Tally) -> bool,
+    ) -> Approved {
+        let bound = k;
         let k = k as usize;
-        if self.changes.len() < k {
-            return Vec::new();
+        if self.changes.len() < self.look_at.max(k) {
+            return Approved::default();
         }
-        let mut approved: BTreeSet<Tag> = self.changes.keys().copied().collect();
-        loop {
-            let mut touched: BTreeMap<&Touched, usize> = BTreeMap::new();
-            for known in approved.iter().filter_map(|tag| self.changes.get(tag)).flat_map(|change| &change.touched) {
-                *touched.entry(known).or_default() += 1;
-            }
-            let before = approved.len();
-            approved.retain(|tag| {
-                let of = |change: &Change| change.touched.iter().all(|known| touched.get(known).is_some_and(|count| *count >= k));
-                self.changes.get(tag).is_some_and(of)
-            });
-            if approved.len() == before {
-                break;
-            }
-        }
-        let is_seen = |tag: &Tag| self.changes.get(tag).is_some_and(|change| !change.touched.is_empty());
-        let leaves_few = self.without.values().any(|without| {
-            let left = without.iter().filter(|tag| self.changes.contains_key(tag) && !approved.contains(tag)).count();
-            left > 0 && left < k
-        });
+        let waiting = self.changes.iter().filter(|(tag, _)| k == 0 || !self.revised.contains(tag));
+        let mut approved: BTreeMap<Tag, BTreeSet<Shown>> = waiting.map(|(tag, change)| (*tag, change.shown(unit))).collect();
         // What nobody can see needs nobody to hide behind, but it is no revision either.
-        if approved.is_empty() || leaves_few || !approved.iter().any(is_seen) {
-            return Vec::new();
-        }
-        let mut sum: BTreeMap<(Slice, Bucket), Tally> = BTreeMap::new();
-        for change in approved.iter().filter_map(|tag| self.changes.remove(tag)) {
-            for (of, tally) in change.parts {
-                sum.entry(of).or_default().add(&tally, 1);
+        approved.retain(|_, shown| !shown.is_empty());
+        let left = loop {
+            let mut left: BTreeMap<Blocked, u32> = BTreeMap::new();
+            let leaving = approved.keys().filter_map(|tag| self.changes.get(tag)).flat_map(|change| change.leaves(unit));
+            leaving.for_each(|of| *left.entry(of).or_default() += 1);
+            let mut short = left.iter().filter(|(of, count)| at_least(of).saturating_sub(**count) < bound);
+            if let Some(short) = short.next().map(|(of, _)| of.clone()) {
+                approved.retain(|tag, _| self.changes.get(tag).is_none_or(|change| !change.leaves(unit).contains(&short)));
+                continue;
+            }
+            let mut counts: BTreeMap<&Shown, usize> = BTreeMap::new();
+            approved.values().flatten().for_each(|shown| *counts.entry(shown).or_default() += 1);
+            let few: BTreeSet<Shown> = counts
+                .into_iter()
+                .filter(|(of, count)| *count < k || (of.4 == Kind::Never && k > 0))
+                .map(|(of, _)| of.clone())
+                .collect();
+            if !few.is_empty() {
+                approved.retain(|_, shown| shown.is_disjoint(&few));
+                continue;
+            }
+            break left;
+        };
+        let mut parts: BTreeMap<(Slice, Bucket), Tally> = BTreeMap::new();
+        for change in approved.keys().filter_map(|tag| self.changes.get(tag)) {
+            for (of, tally) in &change.parts {
+                parts.entry(of.clone()).or_default().add(tally, 1);
             }
         }
-        sum.into_iter().map(|((slice, bucket), tally)| (slice, bucket, tally)).collect()
+        if approved.is_empty() || !parts.iter().all(|((slice, bucket), tally)| stays(slice, *bucket, tally)) {
+            // A look costs as much as all that waits.
+            self.look_at = self.changes.len() + 1 + self.changes.len() / 8;
+            return Approved::default();
+        }
+        self.look_at = 0;
+        approved.keys().for_each(|tag| _ = self.changes.remove(tag));
+        self.revised.extend(approved.into_keys());
+        Approved { parts: parts.into_iter().collect(), left }
     }
 
     pub(super) fn forget(&mut self, before: Hour) {
-        self.changes.retain(|_, change| change.hours.iter().any(|(.., hour)| *hour >= before));
-        self.without.retain(|(_, _, bucket), _| bucket.end() > before);
+        self.changes.retain(|_, change| change.hours.keys().any(|(_, hour)| *hour >= before));
+        self.lost.retain(|(.., hour)| *hour >= before);
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Share {
     behind: BTreeMap<Hour, BTreeMap<(View, Layer), BTreeSet<Tag>>>,
     /// All hours before it are closed.
     closed_to: Option<Hour>,
-    /// Cells that begin before it are final.
+    /// The month from which on events are kept.
     kept_from: Option<Hour>,
     /// All retention periods before it are closed.
     retained_to: Option<i32>,
@@ -202,11 +202,15 @@ impl Share {
 
     /// A visitor has other events from now on: what was counted of it changes.
     fn change(&mut self, reading: &Reading, key: Key, events: Vec<Seen>) {
-        let from = self.kept_from.unwrap_or(Hour::MIN);
+        let frozen_to = self.kept_from.map(frozen_to);
         let visitor = self.visitors.entry(key);
         let settled = visitor.settled;
-        let before = visitor::count(reading, &visitor.events, settled, from);
-        let after = visitor::count(reading, &events, settled, from);
+        // Cells of the distant past stand: all of what an hour is in, or none, or else the difference would be this visitor.
+        let is_frozen = |event: &&Seen| frozen_to.is_some_and(|to| hour_of(event.time) < to);
+        let mut standing: Vec<Seen> = visitor.events.iter().filter(is_frozen).copied().collect();
+        standing.extend(events.iter().filter(|event| !is_frozen(event)));
+        let before = visitor::count(reading, &visitor.events, settled);
+        let after = visitor::count(reading, &standing, settled);
         let until = self.retained_to.unwrap_or(i32::MIN);
         let seen = visitor::cohorts(reading, &visitor.periods, &visitor.events, until);
         let seen_after = visitor::cohorts(reading, &visitor.periods, &events, until);
@@ -318,10 +322,9 @@ impl Share {
     }
 
     fn settle(&mut self, reading: &Reading, key: Key, watermark: Micros) {
-        let from = self.kept_from.unwrap_or(Hour::MIN);
         let visitor = self.visitors.entry(key);
-        let before = visitor::count(reading, &visitor.events, visitor.settled, from);
-        let after = visitor::count(reading, &visitor.events, watermark, from);
+        let before = visitor::count(reading, &visitor.events, visitor.settled);
+        let after = visitor::count(reading, &visitor.events, watermark);
         visitor.settled = watermark;
         self.arm(reading, key, watermark);
         let closed = self.differ(reading, key, &before, after);
@@ -374,11 +377,13 @@ impl Share {
 
     /// Late events of cells that are closed, all that they touch: told as changes.
     fn admit(&mut self, reading: &Reading, watermark: Micros) {
-        let (from, closed_to) = (self.kept_from.unwrap_or(Hour::MIN), self.closed_to.unwrap_or(Hour::MIN));
+        let (frozen_to, closed_to) = (self.kept_from.map(frozen_to), self.closed_to.unwrap_or(Hour::MIN));
         for key in self.late.clone() {
             self.settle(reading, key, watermark);
             let Some(visitor) = self.visitors.get(key) else { continue };
             let mut events = visitor.events.clone();
+            // What came too late for any revision stays apart.
+            events.retain(|event| event.counts() || frozen_to.is_none_or(|to| hour_of(event.time) >= to));
             let is_over = |event: &Seen| {
                 // A session that they lengthen, or join, ends by then; and so does what they begin.
                 let last = hour_of(Micros(event.time.0.saturating_add(2 * SESSION_MAX).saturating_add(reading.window())));
@@ -395,8 +400,8 @@ impl Share {
             if !left {
                 self.late.remove(&key);
             }
-            let before = visitor::count(reading, &visitor.events, visitor.settled, from);
-            let after = visitor::count(reading, &events, visitor.settled, from);
+            let before = visitor::count(reading, &visitor.events, visitor.settled);
+            let after = visitor::count(reading, &events, visitor.settled);
             self.visitors.entry(key).events = events;
             let parts = self.differ(reading, key, &before, after);
             if !parts.is_empty() {
@@ -410,7 +415,7 @@ impl Share {
         let needed =
             Micros(begin_of(closed_to).0.saturating_sub(reading.kept()).saturating_sub(reading.window() + 2 * SESSION_MAX));
         let month = Granularity::Month.of(hour_of(needed)).begin();
-        let from = Granularity::Week.of(month).begin().min(month);
+        let from = Granularity::Month.of(month - 1).begin();
         if self.kept_from.is_some_and(|kept| kept >= from) {
             return;
         }
@@ -474,6 +479,12 @@ impl Share {
         }
         self.tell(Body::Retained { to, cohorts: Vec::new() });
     }
+}
+
+/// Where what can be revised begins, of months from `month` on: the week that it shares with the one before is not.
+fn frozen_to(month: Hour) -> Hour {
+    let week = Granularity::Week.of(month);
+    if week.begin() == month { month } else { week.end() }
 }
 
 fn move_open(open: &mut BTreeMap<Hour, u32>, from: Option<Hour>, to: Option<Hour>) {

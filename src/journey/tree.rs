@@ -19,7 +19,8 @@ pub(super) type Block = u32;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tree {
     of: BTreeMap<Hour, Block>,
-    blocks: BTreeMap<Block, Vec<Hour>>,
+    /// Their hours, and how many visitors they have at least.
+    blocks: BTreeMap<Block, (Vec<Hour>, u32)>,
     next: Block,
     /// An hour that could be answered, and is kept back: should one of its day come that is too small, that one hides behind it.
     held: Option<Hour>,
@@ -51,7 +52,19 @@ impl Tree {
         let mut blocks: Vec<Block> = hours.iter().filter_map(|hour| self.block_of(*hour)).collect();
         blocks.sort_unstable();
         blocks.dedup();
-        blocks.iter().filter_map(|block| self.blocks.get(block)).map(Vec::as_slice).collect()
+        blocks.iter().filter_map(|block| self.blocks.get(block)).map(|(hours, _)| hours.as_slice()).collect()
+    }
+
+    /// How many visitors a block has at least.
+    pub(super) fn at_least(&self, block: Block) -> u32 {
+        self.blocks.get(&block).map_or(0, |(_, visitors)| *visitors)
+    }
+
+    /// So many visitors left a block.
+    pub(super) fn leave(&mut self, block: Block, visitors: u32) {
+        if let Some((_, left)) = self.blocks.get_mut(&block) {
+            *left = left.saturating_sub(visitors);
+        }
     }
 
     /// Hours with somebody that are in no block.
@@ -68,13 +81,14 @@ impl Tree {
 
     fn add(&mut self, hours: Vec<Hour>, around: &impl Around) -> bool {
         // Somebody may have gone since an hour was held.
-        if !Self::union(&hours, around).is_many() || !around.allows(&hours) {
+        let crowd = Self::union(&hours, around);
+        if !crowd.is_many() || !around.allows(&hours) {
             return false;
         }
         let block = self.next;
         self.next += 1;
         self.of.extend(hours.iter().map(|hour| (*hour, block)));
-        self.blocks.insert(block, hours);
+        self.blocks.insert(block, (hours, crowd.at_least()));
         true
     }
 
@@ -139,7 +153,7 @@ impl Tree {
         if !all {
             // All of them or none.
             for block in next..self.next {
-                for hour in self.blocks.remove(&block).unwrap_or_default() {
+                for hour in self.blocks.remove(&block).map(|(hours, _)| hours).unwrap_or_default() {
                     self.of.remove(&hour);
                 }
             }
@@ -150,7 +164,7 @@ impl Tree {
     /// Forgets what lies before `hour`: cells there are final.
     pub(super) fn forget(&mut self, before: Hour) {
         self.of = self.of.split_off(&before);
-        self.blocks.retain(|_, hours| hours.iter().any(|hour| *hour >= before));
+        self.blocks.retain(|_, (hours, _)| hours.iter().any(|hour| *hour >= before));
     }
 }
 

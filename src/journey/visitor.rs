@@ -123,13 +123,13 @@ fn closes(reading: &Reading, hour: Hour) -> Micros {
     Micros(begin_of(hour + 1).0.saturating_add(reading.open_past_end()))
 }
 
-/// What a visitor's events come to, of what is closed at `watermark`; in cells that begin with `from` or later.
-pub(super) fn count(reading: &Reading, events: &[Seen], watermark: Micros, from: Hour) -> Counts {
+/// What a visitor's events come to, of what is closed at `watermark`.
+pub(super) fn count(reading: &Reading, events: &[Seen], watermark: Micros) -> Counts {
     let mut counts = Counts::new();
     if events.first().is_none_or(|event| event.time >= watermark) {
         return counts;
     }
-    let buckets = |hour: Hour| Granularity::ALL.map(|by| by.of(hour)).into_iter().filter(move |bucket| bucket.begin() >= from);
+    let buckets = |hour: Hour| Granularity::ALL.map(|by| by.of(hour)).into_iter();
     for session in sessions(reading, events).iter().filter(|session| session.ends() <= watermark) {
         let hour = hour_of(session.first);
         for view in views(reading, &session.events) {

@@ -1,6 +1,7 @@
 //! Journeys: what is counted against an oracle that looks at all events at once, and what is answered against whoever would find out
 //! more.
 
+mod attack;
 mod brute;
 mod equal;
 mod generate;
