@@ -1,5 +1,6 @@
 //! What on-call sees: log lines that read alone and carry fields, and Prometheus metrics.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,6 +17,7 @@ use crate::config::{Log, LogFormat};
 use crate::error::Code;
 use crate::event::Report;
 use crate::feature::{Applied, Standing};
+use crate::journey::Size;
 
 /// Sends log lines to stderr, as the settings say.
 pub fn start_logging(settings: &Log) -> anyhow::Result<()> {
@@ -117,6 +119,26 @@ pub struct PartitionLabel {
     pub partition: u16,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JourneyLabel {
+    product: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApartLabel {
+    product: String,
+    why: &'static str,
+}
+
+/// What journeys hold, by product.
+#[derive(Default)]
+struct Journeys {
+    visitors: Family<JourneyLabel, Gauge>,
+    cells: Family<JourneyLabel, Gauge>,
+    untold: Family<JourneyLabel, Gauge>,
+    apart: Family<ApartLabel, Gauge>,
+}
+
 /// 10 µs to 10 s.
 const STEP_BUCKETS: [f64; 19] =
     [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -164,6 +186,7 @@ pub struct Metrics {
     pub projector_failures: Counter,
     lag_seconds: Family<PartitionLabel, Gauge<f64, AtomicU64>>,
     dedup_ids: Family<PartitionLabel, Gauge>,
+    journeys: Journeys,
     directory_age_seconds: Gauge<f64, AtomicU64>,
     /// Open connections on the partner listener.
     pub connections: Gauge,
@@ -200,6 +223,7 @@ impl Default for Metrics {
             projector_failures: Counter::default(),
             lag_seconds: Family::default(),
             dedup_ids: Family::default(),
+            journeys: Journeys::default(),
             directory_age_seconds: Gauge::default(),
             connections: Gauge::default(),
             rate_shared: Family::default(),
@@ -271,6 +295,11 @@ impl Metrics {
             self.lag_seconds.clone(),
         );
         r.register("dedup_ids", "Event ids remembered, by partition", self.dedup_ids.clone());
+        let Journeys { visitors, cells, untold, apart } = &self.journeys;
+        r.register("journey_visitors", "Visitors kept by the partitions of this process", visitors.clone());
+        r.register("journey_cells", "Journey cells that are answered, of products at home in this process", cells.clone());
+        r.register("journey_untold", "Messages that partitions of this process have not told yet", untold.clone());
+        r.register("journey_apart", "Events that count in no cell so far, by why: late, overflow, erased", apart.clone());
         r.register_with_unit(
             "directory_age",
             "Time since the database confirmed keys, plans and partners",
@@ -342,6 +371,24 @@ impl Metrics {
     pub fn measure_gateway(&self, directory_age: std::time::Duration, backlog: u64) {
         self.directory_age_seconds.set(directory_age.as_secs_f64());
         self.backlog_records.set(i64::try_from(backlog).unwrap_or(i64::MAX));
+    }
+
+    /// How much journeys hold at the moment of asking.
+    pub fn measure_journeys(&self, sizes: &[(u16, String, Size)]) {
+        let mut sums: BTreeMap<&str, Size> = BTreeMap::new();
+        for (_, product, size) in sizes {
+            sums.entry(product).or_default().add(size);
+        }
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for (product, Size { visitors, cells, untold, apart }) in sums {
+            let label = JourneyLabel { product: product.to_owned() };
+            self.journeys.visitors.get_or_create(&label).set(gauge(visitors as u64));
+            self.journeys.cells.get_or_create(&label).set(gauge(cells as u64));
+            self.journeys.untold.get_or_create(&label).set(gauge(untold as u64));
+            for (why, count) in [("late", apart.late), ("overflow", apart.overflow), ("erased", apart.erased)] {
+                self.journeys.apart.get_or_create(&ApartLabel { product: product.to_owned(), why }).set(gauge(count));
+            }
+        }
     }
 
     /// The Prometheus text, with how each partition stands at the moment of asking.

@@ -67,6 +67,7 @@ async fn text(metrics: &Metrics, engine: &Engine, now: Micros) -> Response {
     // A store that does not answer is not fresh: nobody must read the last lag that was seen.
     let standings =
         engine.features().standings().await.unwrap_or_else(|_| vec![Standing::default(); usize::from(engine.partitions())]);
+    metrics.measure_journeys(&engine.features().sizes());
     let text = metrics.render(&standings, now);
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

@@ -80,6 +80,9 @@ pub(super) struct Home {
     pending: Pending,
     /// Hours of which something changed after they were told.
     altered: BTreeSet<(Layer, Hour)>,
+    /// Hours with changes that wait, while it is decided on others.
+    #[serde(skip)]
+    unsettled: BTreeSet<(Layer, Hour, Slice)>,
     /// What began before it is not revised any more.
     final_before: Option<Hour>,
     /// What is answered otherwise than at the last look.
@@ -96,6 +99,7 @@ struct Beside<'a> {
     trees: &'a BTreeMap<(Slice, Layer), Tree>,
     slices: &'a BTreeSet<Slice>,
     altered: &'a BTreeSet<(Layer, Hour)>,
+    unsettled: &'a BTreeSet<(Layer, Hour, Slice)>,
     /// Whether the total and its slices are both sold.
     of_both: bool,
 }
@@ -103,6 +107,13 @@ struct Beside<'a> {
 impl Beside<'_> {
     fn crowd_of(&self, slice: &Slice, hour: Hour) -> Crowd {
         self.behind.get(&hour).and_then(|of| of.get(&(slice.clone(), self.layer))).cloned().unwrap_or_default()
+    }
+
+    /// Whether what is known of the hours of a cell is as the cell itself has it; of the total and its slices, in all of them.
+    fn is_settled(&self, bucket: Bucket) -> bool {
+        let of = |hour: Hour| (self.layer, hour, Slice::Total);
+        let mut unsettled = self.unsettled.range(of(bucket.begin())..of(bucket.end()));
+        !unsettled.any(|(layer, _, slice)| *layer == self.layer && (self.of_both || slice == self.slice))
     }
 
     /// Whether a block of the total stays safe when `other`, of the slice at hand, is a block too: what is left of it without the blocks of
@@ -141,6 +152,10 @@ impl Around for Beside<'_> {
     fn allows(&self, hours: &[Hour]) -> bool {
         if !self.of_both {
             return true;
+        }
+        // One without somebody, and then both: the two differences would differ by that one.
+        if !hours.iter().all(|hour| self.is_settled(Granularity::Hour.of(*hour))) {
+            return false;
         }
         if *self.slice == Slice::Total {
             return self.is_safe(hours, None);
@@ -282,6 +297,7 @@ impl Home {
             let (total, of): (Vec<_>, Vec<_>) = self.slices.iter().cloned().partition(|slice| *slice == Slice::Total);
             of.into_iter().filter(|slice| *slice != Slice::Rest).chain(total).collect()
         };
+        self.unsettled = self.pending.unsettled();
         for hour in since..to {
             self.progress.decided_to = Some(hour + 1);
             let ends = Granularity::ALL.map(|by| by.of(hour));
@@ -319,8 +335,9 @@ impl Home {
             if !is_enough {
                 continue;
             }
-            let is_settled = self.pending.is_settled(slice, layer, *bucket);
-            if is_settled && tree.bucket(*bucket, &self.beside(product, slice, layer)) {
+            // Who was taken out of it, but is in what was answered of it, would be the difference.
+            let beside = self.beside(product, slice, layer);
+            if beside.is_settled(*bucket) && tree.bucket(*bucket, &beside) {
                 self.release(product, slice, layer, *bucket);
             }
         }
@@ -336,6 +353,7 @@ impl Home {
             trees: &self.trees,
             slices: &self.slices,
             altered: &self.altered,
+            unsettled: &self.unsettled,
             of_both: product.total && !product.dimensions.is_empty(),
         }
     }

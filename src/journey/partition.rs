@@ -89,6 +89,18 @@ pub struct Size {
     pub apart: Apart,
 }
 
+impl Size {
+    /// Both together.
+    pub fn add(&mut self, other: &Self) {
+        self.visitors += other.visitors;
+        self.cells += other.cells;
+        self.untold += other.untold;
+        self.apart.late += other.apart.late;
+        self.apart.overflow += other.apart.overflow;
+        self.apart.erased += other.apart.erased;
+    }
+}
+
 impl Sold {
     fn reading(&mut self) -> Arc<Reading> {
         self.reading.get_or_insert_with(|| Arc::new(Reading::of(self.product.clone()))).clone()

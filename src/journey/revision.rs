@@ -244,15 +244,15 @@ impl Pending {
         }
     }
 
-    /// Whether what is known of the hours of `bucket` is as the cell itself has it. Were it not, the difference would be those who wait.
-    pub(super) fn is_settled(&self, slice: &Slice, layer: Layer, bucket: Bucket) -> bool {
-        let hours = bucket.begin()..bucket.end();
-        let (from, to) = ((slice.clone(), layer, hours.start), (slice.clone(), layer, hours.end));
-        let waits = |change: &Change| {
-            let known = change.decided.range(from.clone()..to.clone()).filter(|(_, block)| block.is_some());
-            known.into_iter().any(|((.., hour), _)| change.hours.contains_key(&(slice.clone(), *hour)))
+    /// Hours of which something is known that is not so any more.
+    pub(super) fn unsettled(&self) -> BTreeSet<(Layer, Hour, Slice)> {
+        let of = |change: &Change| {
+            let known = change.decided.iter().filter(|(_, block)| block.is_some());
+            let waits = known.filter(|((slice, _, hour), _)| change.hours.contains_key(&(slice.clone(), *hour)));
+            waits.map(|((slice, layer, hour), _)| (*layer, *hour, slice.clone())).collect::<Vec<_>>()
         };
-        !self.changes.values().any(waits) && self.lost.range(from.clone()..to.clone()).next().is_none()
+        let lost = self.lost.iter().map(|(slice, layer, hour)| (*layer, *hour, slice.clone()));
+        self.changes.values().flat_map(of).chain(lost).collect()
     }
 
     /// Takes out the changes that may be released now: wherever they are seen, they are many.

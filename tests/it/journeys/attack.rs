@@ -156,6 +156,9 @@ async fn attack(rng: &mut ChaCha8Rng, context: &str) -> (usize, usize) {
                 // A revision may take somebody out of what was released with just enough.
                 assert!(line["revision"] != 0 || visitors >= shop.product.k as usize, "{visitors} visitors, {context}\n{line}");
                 revised += usize::from(line["revision"] != 0);
+                if !seen.contains(&cell) {
+                    println!("{} {} {} r{}: {:?}", line["slice"], line["by"], line["from"], line["revision"], cell);
+                }
                 if seen.insert(cell.clone()) {
                     known.add(&cell);
                 }
@@ -206,6 +209,17 @@ async fn attack(rng: &mut ChaCha8Rng, context: &str) -> (usize, usize) {
         look(run.lines().await);
     }
 
+    println!(
+        "k {} dims {:?} {:?}",
+        shop.product.k,
+        shop.product.dimensions,
+        shop.events
+            .iter()
+            .enumerate()
+            .map(|(n, (v, t, b))| format!("{n} {v} {} {b:?}", (t - begin.0) / HOUR))
+            .collect::<Vec<_>>()
+    );
+    println!("-----");
     for row in known.0.values() {
         let found: Cell = (0..EVENTS).filter(|event| row[*event] != 0).collect();
         let visitors = shop.visitors(&found);

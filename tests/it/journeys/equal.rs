@@ -1,14 +1,14 @@
 //! Every number of every cell equals that of the oracle: whatever the product, the events, the batches and the store.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tollgate::clock::Micros;
-use tollgate::feature::{EmbeddedStore, FeatureStore, RedisStore};
+use tollgate::feature::{EmbeddedStore, FeatureStore, ObjectCheckpoints, RedisStore};
 use tollgate::journey::product::{self, Product};
 
 use super::brute::{self, Spec};
@@ -163,7 +163,8 @@ fn is_of_nobody(cell: &serde_json::Map<String, Value>) -> bool {
         && cell.get("funnel").is_none_or(|steps| steps.as_array().unwrap().iter().all(|step| step[0] == 0))
 }
 
-async fn case(rng: &mut ChaCha8Rng, context: &str, store: impl AsyncFnOnce(&Product, u16) -> Arc<dyn FeatureStore>) {
+/// `open` opens the store as a process does that starts, after what was there is saved, or is not.
+async fn case(rng: &mut ChaCha8Rng, context: &str, open: impl AsyncFn(&Product, u16, bool) -> Arc<dyn FeatureStore>) {
     let spec = generate::spec(rng);
     let mut product = product::parse(&spec.toml()).unwrap();
     // Whatever is counted is told.
@@ -175,7 +176,8 @@ async fn case(rng: &mut ChaCha8Rng, context: &str, store: impl AsyncFnOnce(&Prod
     // The clock of a third of the logs is behind that of producers.
     let begin = if rng.random_bool(0.3) { last - rng.random_range(0..86_000_000_000) } else { last + 1 };
     let mut log = Log::new(rng.random_range(1..=4), Micros(begin));
-    let (partitions, mut run) = (log.partitions(), Run::new(store(&product, log.partitions()).await, &log).await);
+    let partitions = log.partitions();
+    let mut run = Run::new(open(&product, partitions, false).await, &log).await;
     let mut events_of = vec![Vec::new(); usize::from(partitions)];
     for event in &events {
         log.add(event);
@@ -186,6 +188,9 @@ async fn case(rng: &mut ChaCha8Rng, context: &str, store: impl AsyncFnOnce(&Prod
             let most = rng.random_range(1..30);
             run.apply(&log, rng.random_range(0..partitions), most).await;
             run.tell(&mut log, rng);
+        }
+        if rng.random_bool(0.01) {
+            run = Run::new(open(&product, partitions, rng.random_bool(0.7)).await, &log).await;
         }
     }
     run.finish(&mut log, rng).await;
@@ -219,10 +224,14 @@ async fn case(rng: &mut ChaCha8Rng, context: &str, store: impl AsyncFnOnce(&Prod
 async fn every_number_is_the_oracles_in_the_embedded_store() {
     let (seed, mut rng) = support::rng("every_number_is_the_oracles_in_the_embedded_store");
     for n in 0..1000 {
-        let folder = tempfile::tempdir().unwrap();
-        let open = async |product: &Product, partitions| -> Arc<dyn FeatureStore> {
+        let (folder, held) = (tempfile::tempdir().unwrap(), Mutex::new(None::<Arc<EmbeddedStore>>));
+        let open = async |product: &Product, partitions, saves| -> Arc<dyn FeatureStore> {
+            let before = held.lock().unwrap().take();
+            before.filter(|_| saves).into_iter().for_each(|before| _ = before.checkpoint().unwrap());
             let store = EmbeddedStore::open(folder.path(), partitions, bounds(std::slice::from_ref(product)));
-            let store: Arc<dyn FeatureStore> = Arc::new(store.unwrap());
+            let store = Arc::new(store.unwrap());
+            *held.lock().unwrap() = Some(store.clone());
+            let store: Arc<dyn FeatureStore> = store;
             store
         };
         case(&mut rng, &format!("seed {seed}, case {n}"), open).await;
@@ -233,10 +242,21 @@ async fn every_number_is_the_oracles_in_the_embedded_store() {
 async fn every_number_is_the_oracles_in_redis() {
     let (seed, mut rng) = support::rng("every_number_is_the_oracles_in_redis");
     for n in 0..1000 {
-        let open = async |product: &Product, partitions| -> Arc<dyn FeatureStore> {
-            let bounds = bounds(std::slice::from_ref(product));
-            let store = RedisStore::open(&redis::single(), &redis::prefix(), partitions, bounds, None).await;
-            let store: Arc<dyn FeatureStore> = Arc::new(store.unwrap());
+        let (folder, prefix) = (tempfile::tempdir().unwrap(), redis::prefix());
+        let held = Mutex::new(None::<Arc<RedisStore>>);
+        let open = async |product: &Product, partitions, saves| -> Arc<dyn FeatureStore> {
+            let before = held.lock().unwrap().take();
+            if let Some(before) = before.filter(|_| saves) {
+                for partition in 0..partitions {
+                    before.release(partition).await;
+                }
+            }
+            let (bounds, checkpoints) =
+                (bounds(std::slice::from_ref(product)), ObjectCheckpoints::folder(folder.path()).unwrap());
+            let store = RedisStore::open(&redis::single(), &prefix, partitions, bounds, Some(Arc::new(checkpoints))).await;
+            let store = Arc::new(store.unwrap());
+            *held.lock().unwrap() = Some(store.clone());
+            let store: Arc<dyn FeatureStore> = store;
             store
         };
         case(&mut rng, &format!("seed {seed}, case {n}"), open).await;
