@@ -69,7 +69,9 @@ fn descend(
     if way.len() == DEPTH_MAX {
         return;
     }
-    for field in &types[parent] {
+    // Journeys are of another world, with slices in the place of rows: tests/it/journeys/sold.rs walks them.
+    let is_of_rows = |field: &&FieldDefinition| !field.name.node.starts_with("journey");
+    for field in types[parent].iter().filter(is_of_rows) {
         let arguments = field.arguments.iter().map(|a| (a.node.name.node.to_string(), a.node.ty.node.to_string()));
         way.push(Step {
             parent: parent.to_owned(),

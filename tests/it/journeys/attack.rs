@@ -156,9 +156,6 @@ async fn attack(rng: &mut ChaCha8Rng, context: &str) -> (usize, usize) {
                 // A revision may take somebody out of what was released with just enough.
                 assert!(line["revision"] != 0 || visitors >= shop.product.k as usize, "{visitors} visitors, {context}\n{line}");
                 revised += usize::from(line["revision"] != 0);
-                if !seen.contains(&cell) {
-                    println!("{} {} {} r{}: {:?}", line["slice"], line["by"], line["from"], line["revision"], cell);
-                }
                 if seen.insert(cell.clone()) {
                     known.add(&cell);
                 }
@@ -209,17 +206,6 @@ async fn attack(rng: &mut ChaCha8Rng, context: &str) -> (usize, usize) {
         look(run.lines().await);
     }
 
-    println!(
-        "k {} dims {:?} {:?}",
-        shop.product.k,
-        shop.product.dimensions,
-        shop.events
-            .iter()
-            .enumerate()
-            .map(|(n, (v, t, b))| format!("{n} {v} {} {b:?}", (t - begin.0) / HOUR))
-            .collect::<Vec<_>>()
-    );
-    println!("-----");
     for row in known.0.values() {
         let found: Cell = (0..EVENTS).filter(|event| row[*event] != 0).collect();
         let visitors = shop.visitors(&found);
@@ -250,7 +236,7 @@ async fn attack(rng: &mut ChaCha8Rng, context: &str) -> (usize, usize) {
 async fn no_elimination_tells_of_fewer_than_k() {
     let (seed, mut rng) = support::rng("no_elimination_tells_of_fewer_than_k");
     let (mut cells, mut revisions) = (0, 0);
-    for n in 0..if full() { 3000 } else { 300 } {
+    for n in 0..if full() { 3000 } else { 200 } {
         let (seen, revised) = attack(&mut rng, &format!("seed {seed}, case {n}")).await;
         cells += seen;
         revisions += revised;

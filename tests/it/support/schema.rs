@@ -68,6 +68,9 @@ impl Schema {
                 Definition::TypeDefinition(TypeDefinition::Scalar(scalar)) => {
                     schema.scalars.insert(scalar.name);
                 }
+                // Values too, as far as answers go.
+                Definition::TypeDefinition(TypeDefinition::Enum(kind)) => _ = schema.scalars.insert(kind.name),
+                Definition::TypeDefinition(TypeDefinition::InputObject(kind)) => _ = schema.scalars.insert(kind.name),
                 Definition::SchemaDefinition(definition) => schema.query = definition.query.unwrap(),
                 Definition::DirectiveDefinition(_) => {}
                 other => panic!("the oracle does not know what to make of {other:?}: teach it"),

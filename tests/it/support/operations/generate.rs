@@ -23,7 +23,7 @@ pub(crate) struct World {
 }
 
 /// Fields that are not asked here: they take an operation of their own.
-const LEFT_OUT: [&str; 1] = ["estimateCost"];
+const LEFT_OUT: [&str; 3] = ["estimateCost", "journey", "journeyProducts"];
 /// What is asked now and then.
 const RARE: [&str; 2] = ["viewer", "usage"];
 /// Fields of a document, more or less.
