@@ -84,7 +84,7 @@ impl Query {
     }
 
     /// Shoppers' journeys: sessions, funnel, paths, carts and retention, in whole cells of the range. A test key sees the product
-    /// `sample`, from 5 to 25 January 2026.
+    /// `sample`, from 5 to 18 January 2026.
     #[graphql(directive = list_size::apply(
         Some(journey::CELLS_DEFAULT),
         Some(vec!["first".to_owned()]),

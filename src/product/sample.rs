@@ -15,9 +15,9 @@ use crate::journey::{VisitorKey, product};
 
 const EVENTS: &str = include_str!("sample.ndjson");
 const JOURNEYS: &str = include_str!("sample_journeys.toml");
-/// Three weeks of January 2026, from a Monday on.
+/// Two weeks of January 2026, from a Monday on. Every start counts them: they are few.
 const JOURNEYS_BEGIN: Micros = Micros(1_767_571_200_000_000);
-const JOURNEY_DAYS: i64 = 21;
+const JOURNEY_DAYS: i64 = 14;
 const VISITORS: i64 = 30;
 /// 2026-02-02T09:00:00Z, behind all of them.
 const APPENDED: Micros = Micros(1_770_022_800_000_000);
@@ -72,8 +72,8 @@ fn journeys() -> Vec<Bytes> {
         events.push((time, Bytes::from(event.to_string())));
     };
     for day in 0..JOURNEY_DAYS {
-        // Fewer come each week.
-        for visitor in 0..VISITORS * 2 - day / 7 * 8 {
+        // Fewer come in the second week.
+        for visitor in 0..VISITORS - day / 7 * 6 {
             let minute = visitor * 2;
             add(visitor, day, minute, "view");
             if (visitor / 2 + day) % 2 == 0 {

@@ -3,6 +3,7 @@
 
 mod attack;
 mod brute;
+mod elsewhere;
 mod equal;
 mod generate;
 mod log;
