@@ -58,10 +58,10 @@ async fn a_shops_journeys_go_through_kafka_into_redis() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 
-    tollgate(&feeding, &["plan", "apply", feeding.file("plan.toml", &plan("p", "products = [\"journey\"]")).to_str().unwrap()])
+    tollgate(&serving, &["plan", "apply", serving.file("plan.toml", &plan("p", "products = [\"journey\"]")).to_str().unwrap()])
         .ok();
-    tollgate(&feeding, &["partner", "create", "Ada", "--plan", "p"]).ok();
-    let key = tollgate(&feeding, &["key", "issue", "Ada"]).ok();
+    tollgate(&serving, &["partner", "create", "Ada", "--plan", "p"]).ok();
+    let key = tollgate(&serving, &["key", "issue", "Ada"]).ok();
     let query = "{ journey(product: \"shop\", from: \"2020-01-01T00:00:00Z\", to: \"2026-06-01T00:00:00Z\", by: MONTH, first: 100) { cells { \
                  counts { sessions } } } }";
     let url = format!("http://{}/graphql", gateway.address);
