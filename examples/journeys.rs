@@ -145,7 +145,7 @@ async fn main() -> anyhow::Result<()> {
     let sessions: u64 = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
     let redis = arguments.next();
     let limits = Limits { dedup_window: Duration::from_secs(24 * 3600), dedup_ids_max: 1_000_000, history_kept: 100 };
-    let product = product::parse(PRODUCT)?;
+    let product = Arc::new(product::parse(PRODUCT)?);
     let bounds = Bounds { limits, visitors: VisitorKey::new(&[7; 32]), products: vec![product.clone()] };
     let folder = std::env::temp_dir().join(format!("tollgate-journeys-{}", std::process::id()));
     let embedded = Arc::new(EmbeddedStore::open(&folder, PARTITIONS, bounds.clone())?);

@@ -13,7 +13,6 @@ use crate::clock::Micros;
 use crate::db::Db;
 use crate::event::{own, partition_of};
 use crate::feature::{Bounds, EmbeddedStore, JourneyStore};
-use crate::journey::product::Product;
 use crate::journey::{reading, store};
 use crate::projector;
 
@@ -31,11 +30,13 @@ pub(super) struct Telling {
     pub(super) db: Db,
     /// The last message that the log has, by partition and product.
     told: Mutex<HashMap<(u16, String), u64>>,
+    /// Where event time was moved to, by partition: the projector may not be there yet.
+    passed: Mutex<HashMap<u16, Micros>>,
 }
 
 impl Telling {
     pub(super) fn new(db: Db) -> Self {
-        Self { db, told: Mutex::default() }
+        Self { db, told: Mutex::default(), passed: Mutex::default() }
     }
 }
 
@@ -68,18 +69,12 @@ impl Engine {
         }
     }
 
-    /// Products that are sold.
-    pub fn products(&self) -> std::sync::Arc<Vec<Product>> {
-        self.products.load_full()
-    }
-
     /// Looks what is sold by now.
     pub async fn refresh_products(&self) -> anyhow::Result<()> {
         let products = store::sold(&mut *self.telling.db.read().await?).await?;
-        if products != **self.products.load() {
+        if products != self.parts.store.sold() {
             tracing::info!(products = products.len(), "journey products changed");
             self.parts.store.sell(&products);
-            self.products.store(std::sync::Arc::new(products));
         }
         Ok(())
     }
@@ -172,18 +167,21 @@ impl Engine {
                 // It never had an event: it goes along with those that have.
                 None => furthest?,
             };
-            (passing.due.is_none_or(|due| to >= due)).then(|| own::watermark(passing.partition, to))
+            let passed = self.telling.passed.lock().get(&passing.partition).copied();
+            let is_due = passing.due.is_some_and(|due| to >= due && passed.is_none_or(|passed| passed < due));
+            is_due.then_some((passing.partition, to))
         });
         let idle: Vec<_> = idle.collect();
         if !idle.is_empty() {
-            self.parts.log.append(idle).await?;
+            self.parts.log.append(idle.iter().map(|(partition, to)| own::watermark(*partition, *to)).collect()).await?;
+            self.telling.passed.lock().extend(idle);
         }
         Ok(())
     }
 
     /// Closes all that journeys up to `last` opened: the event time of every partition moves on past the end of the month.
     pub async fn close_journeys(&self, last: Micros) -> anyhow::Result<()> {
-        let time = reading::closes_all(last, &self.products());
+        let time = reading::closes_all(last, &self.parts.store.sold());
         self.parts.log.append((0..self.partitions()).map(|partition| own::watermark(partition, time)).collect()).await?;
         Ok(())
     }

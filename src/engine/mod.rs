@@ -8,7 +8,6 @@ mod replay;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -20,7 +19,6 @@ use crate::error::Refusal;
 use crate::event::deadletter::{DeadLetter, DeadLetters, Letter, Origin};
 use crate::event::{InFlight, Ingest, Line, OUTSIDE, Report};
 use crate::feature::{Bounds, FeatureStore, Limits};
-use crate::journey::product::Product;
 use crate::journey::{VisitorKey, store};
 use crate::projector::{Projector, Step};
 use crate::segment::Options;
@@ -45,7 +43,6 @@ pub struct Engine {
     clock: Clock,
     metrics: Arc<Metrics>,
     bounds: Bounds,
-    products: ArcSwap<Vec<Product>>,
     telling: Telling,
     idle_after: Duration,
     retention: Duration,
@@ -83,7 +80,7 @@ impl Engine {
             transaction.commit().await?;
             (products, secret)
         };
-        let bounds = Bounds { limits, visitors: VisitorKey::new(&secret), products: products.clone() };
+        let bounds = Bounds { limits, visitors: VisitorKey::new(&secret), products };
         let parts = Parts::open(settings, data_dir, bounds.clone(), clock.clone(), metrics.clone()).await?;
         let dead_letters = Arc::new(DeadLetters::open(&data_dir.dead_letters(), letters, clock.clone())?);
         // Where another process may apply what this one appends, nobody here would learn of it.
@@ -106,7 +103,6 @@ impl Engine {
             clock,
             metrics,
             bounds,
-            products: ArcSwap::from_pointee(products),
             telling: Telling::new(db.clone()),
             idle_after: settings.events.idle_after,
             retention: settings.events.retention,

@@ -48,7 +48,7 @@ impl Engine {
         }
         let _step = self.step.lock().await;
         let (until, live) = self.stand_still().await?;
-        let bounds = Bounds { products: (*self.products()).clone(), ..self.bounds.clone() };
+        let bounds = Bounds { products: self.parts.store.sold(), ..self.bounds.clone() };
         let rebuilt = EmbeddedStore::empty(&self.snapshots, self.partitions(), bounds);
         let events = projector::advance(&*self.parts.log, &rebuilt, Some(&until)).await?;
         let replayed = Replayed::of(events, &live, &rebuilt.dump().await?);

@@ -35,13 +35,13 @@ pub struct Answered {
 #[async_trait]
 pub trait JourneyStore: Send + Sync {
     /// What is counted from now on. Partitions that have applied events already lack a new one until [`Self::adopt`].
-    fn sell(&self, products: &[Product]);
+    fn sell(&self, products: &[Arc<Product>]);
 
     /// What is sold.
-    fn sold(&self) -> Vec<Product>;
+    fn sold(&self) -> Vec<Arc<Product>>;
 
     /// Products that are sold and that some partition of this process lacks.
-    fn missing(&self) -> Vec<Product>;
+    fn missing(&self) -> Vec<Arc<Product>>;
 
     /// Where each partition of this process stands in memory.
     fn stands(&self) -> Vec<(u16, Option<u64>)>;
@@ -87,9 +87,13 @@ pub(super) trait Holds {
 
 impl Partition {
     /// A state to go on from: what ended is let go of, and where nothing was applied yet, whatever is new begins.
-    pub(super) fn sell(&mut self, products: &[Product], partition: u16, partitions: u16) {
-        let gone: Vec<String> =
-            self.journeys.products().filter(|product| !products.contains(product)).map(|product| product.name.clone()).collect();
+    pub(super) fn sell(&mut self, products: &[Arc<Product>], partition: u16, partitions: u16) {
+        let gone: Vec<String> = self
+            .journeys
+            .products()
+            .filter(|product| products.iter().all(|sold| **sold != **product))
+            .map(|product| product.name.clone())
+            .collect();
         gone.iter().for_each(|name| self.journeys.end(name));
         if self.applied.is_none() {
             products.iter().for_each(|product| self.journeys.begin(product, partition, partitions));
@@ -97,17 +101,17 @@ impl Partition {
     }
 }
 
-pub(super) fn sell(store: &impl Holds, products: &[Product]) {
+pub(super) fn sell(store: &impl Holds, products: &[Arc<Product>]) {
     store.set_bounds(Bounds { products: products.to_vec(), ..(*store.bounds()).clone() });
     for partition in 0..store.partitions() {
         store.change(partition, |state| state.sell(products, partition, store.partitions()));
     }
 }
 
-pub(super) fn missing(store: &impl Holds) -> Vec<Product> {
+pub(super) fn missing(store: &impl Holds) -> Vec<Arc<Product>> {
     let products = &store.bounds().products;
-    let lacks = |product: &&Product| {
-        let has = |state: &Partition| state.journeys.products().any(|other| other == *product);
+    let lacks = |product: &&Arc<Product>| {
+        let has = |state: &Partition| state.journeys.products().any(|other| *other == ***product);
         (0..store.partitions()).any(|partition| store.see(partition, has) == Some(false))
     };
     products.iter().filter(lacks).cloned().collect()
@@ -161,15 +165,15 @@ pub(super) fn sizes(store: &impl Holds) -> Vec<(u16, String, Size)> {
 /// Those methods of [`JourneyStore`] that only look at states in memory.
 macro_rules! of_memory {
     () => {
-        fn sell(&self, products: &[crate::journey::product::Product]) {
+        fn sell(&self, products: &[std::sync::Arc<crate::journey::product::Product>]) {
             crate::feature::journeys::sell(self, products);
         }
 
-        fn sold(&self) -> Vec<crate::journey::product::Product> {
+        fn sold(&self) -> Vec<std::sync::Arc<crate::journey::product::Product>> {
             self.bounds.load().products.clone()
         }
 
-        fn missing(&self) -> Vec<crate::journey::product::Product> {
+        fn missing(&self) -> Vec<std::sync::Arc<crate::journey::product::Product>> {
             crate::feature::journeys::missing(self)
         }
 

@@ -49,7 +49,7 @@ pub struct Bounds {
     /// What visitors are told apart by.
     pub visitors: VisitorKey,
     /// Journey products that are sold.
-    pub products: Vec<journey::product::Product>,
+    pub products: Vec<Arc<journey::product::Product>>,
 }
 
 impl From<Limits> for Bounds {

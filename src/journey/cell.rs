@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::message::Layer;
-use super::product::Unit;
+use super::product::{Product, Unit};
 use super::tally::{Seconds, Step, Tally, median_doubled};
 
 /// Paths that are told of a cell.
@@ -104,22 +104,28 @@ impl Cell {
         }
     }
 
-    pub(super) fn tell_sessions(&mut self, tally: &Tally, k: u32) {
-        self.sessions = Some(OfSessions::of(tally, k));
+    /// Tells what a layer is now. A funnel of sessions is of theirs.
+    pub(super) fn tell(&mut self, layer: Layer, product: &Product, tally: &Tally) {
+        match layer {
+            Layer::Sessions => {
+                self.sessions = Some(OfSessions::of(tally, product.k));
+                if product.unit == Unit::Session {
+                    self.funnel = Some(funnel(product, tally));
+                }
+            }
+            Layer::Conversions => self.conversions = Some(Duration::of(&tally.convert_seconds)),
+            Layer::Funnel => self.funnel = Some(funnel(product, tally)),
+        }
     }
+}
 
-    pub(super) fn tell_conversions(&mut self, tally: &Tally) {
-        self.conversions = Some(Duration::of(&tally.convert_seconds));
-    }
-
-    /// With as many steps as the product has.
-    pub(super) fn tell_funnel(&mut self, tally: &Tally, steps: usize, k: u32) {
-        let none = Step::default();
-        let step = |at: usize| {
-            let step = tally.funnel.get(at).unwrap_or(&none);
-            let median = (at > 0 && step.visitors >= i64::from(k)).then(|| median_doubled(&step.seconds)).flatten();
-            OfStep { units: step.units, median_doubled: median }
-        };
-        self.funnel = Some((0..steps).map(step).collect());
-    }
+/// With as many steps as the product has.
+fn funnel(product: &Product, tally: &Tally) -> Vec<OfStep> {
+    let none = Step::default();
+    let step = |at: usize| {
+        let step = tally.funnel.get(at).unwrap_or(&none);
+        let median = (at > 0 && step.visitors >= i64::from(product.k)).then(|| median_doubled(&step.seconds)).flatten();
+        OfStep { units: step.units, median_doubled: median }
+    };
+    (0..product.steps.len()).map(step).collect()
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Answer;
-use super::calendar::{Bucket, Granularity, Hour};
+use super::calendar::{Bucket, Granularity, Hour, begin_of};
 use super::cell::Cell;
 use super::message::{Behind, Body, Cohort, Crowd, Layer, Message, Part, Slice, Tag};
-use super::product::{Product, Unit};
+use super::product::Product;
 use super::revision::{self, Approved, Blocked, Pending};
 use super::tally::Tally;
 use super::tree::{Around, Tree};
@@ -176,49 +176,51 @@ impl Home {
     }
 
     /// Takes what a partition tells; what came already changes nothing.
-    pub(super) fn hear(&mut self, product: &Product, partition: u16, messages: Vec<Message>) {
+    pub(super) fn hear(&mut self, product: &Product, partition: u16, messages: &[Message]) {
         for Message { number, body } in messages {
             let Some(heard) = self.heard.get_mut(usize::from(partition)) else { return };
-            if number != heard.number + 1 {
+            if *number != heard.number + 1 {
                 continue;
             }
-            heard.number = number;
+            heard.number = *number;
             match body {
                 Body::Counted { parts, behind } => {
                     for Part { slice, bucket, tally } in parts {
                         self.slices.insert(slice.clone());
-                        self.parts.entry((bucket, slice)).or_default().add(&tally, 1);
+                        self.parts.entry((*bucket, slice.clone())).or_default().add(tally, 1);
                     }
                     for Behind { slice, hour, layer, crowd } in behind {
                         self.slices.insert(slice.clone());
-                        self.behind.entry(hour).or_default().entry((slice, layer)).or_default().join_other(&crowd, product.k);
+                        let of = (slice.clone(), *layer);
+                        self.behind.entry(*hour).or_default().entry(of).or_default().join_other(crowd, product.k);
                     }
                 }
                 Body::Closed { to } => {
-                    heard.closed_to = heard.closed_to.max(Some(to));
+                    heard.closed_to = heard.closed_to.max(Some(*to));
                     self.decide(product);
                 }
                 Body::Retained { to, cohorts } => {
-                    heard.retained_to = heard.retained_to.max(Some(to));
+                    heard.retained_to = heard.retained_to.max(Some(*to));
                     for Cohort { slice, cohort, period, visitors } in cohorts {
-                        *self.retained.entry((period, slice)).or_default().entry(cohort).or_default() += visitors;
+                        *self.retained.entry((*period, slice.clone())).or_default().entry(*cohort).or_default() += visitors;
                     }
                     self.decide_retention(product);
                 }
                 Body::Changed { tag, parts, cohorts } => {
-                    self.change(product, tag, parts);
-                    self.change_cohorts(product, tag, cohorts);
+                    self.change(product, *tag, parts);
+                    self.change_cohorts(product, *tag, cohorts);
                 }
             }
         }
     }
 
     /// What a visitor counts changed, in cells that closed where it is.
-    fn change(&mut self, product: &Product, tag: Tag, parts: Vec<Part>) {
+    fn change(&mut self, product: &Product, tag: Tag, parts: &[Part]) {
         let (mut released, mut hours, mut decided) = (Vec::new(), Vec::new(), Vec::new());
-        let is_open = |part: &Part| self.final_before.is_none_or(|before| part.bucket.begin() >= before);
-        for part in parts.into_iter().filter(is_open) {
-            let Part { slice, bucket, tally } = &part;
+        let final_before = self.final_before;
+        let is_open = |part: &&Part| final_before.is_none_or(|before| part.bucket.begin() >= before);
+        for part in parts.iter().filter(is_open) {
+            let Part { slice, bucket, tally } = part;
             self.slices.insert(slice.clone());
             if bucket.by == Granularity::Hour {
                 for (layer, visitors) in revision::concerns(tally, product.unit) {
@@ -240,7 +242,7 @@ impl Home {
                 hours.push(part.clone());
             }
             if self.cells.contains_key(&(slice.clone(), *bucket)) {
-                released.push(part);
+                released.push(part.clone());
             } else {
                 self.parts.entry((*bucket, slice.clone())).or_default().add(tally, 1);
             }
@@ -263,19 +265,13 @@ impl Home {
         for ((slice, bucket), delta) in parts {
             let tally = self.parts.entry((bucket, slice.clone())).or_default();
             tally.add(&delta, 1);
-            let tally = tally.clone();
             let Some(cell) = self.cells.get_mut(&(slice.clone(), bucket)) else { continue };
             let cell = Arc::make_mut(cell);
             cell.revision += 1;
-            let of_sessions = cell.sessions.is_some();
-            if of_sessions {
-                cell.tell_sessions(&tally, product.k);
-            }
-            if cell.conversions.is_some() {
-                cell.tell_conversions(&tally);
-            }
-            if cell.funnel.is_some() {
-                cell.tell_funnel(&tally, product.steps.len(), product.k);
+            for layer in Layer::ALL {
+                if cell.has(layer, product.unit) {
+                    cell.tell(layer, product, tally);
+                }
             }
             self.changed.insert(Entry::Cell(slice, bucket));
         }
@@ -362,16 +358,7 @@ impl Home {
         let nothing = Tally::default();
         let tally = self.parts.get(&(bucket, slice.clone())).unwrap_or(&nothing);
         let cell = Arc::make_mut(self.cells.entry((slice.clone(), bucket)).or_default());
-        match layer {
-            Layer::Sessions => {
-                cell.tell_sessions(tally, product.k);
-                if product.unit == Unit::Session {
-                    cell.tell_funnel(tally, product.steps.len(), product.k);
-                }
-            }
-            Layer::Conversions => cell.tell_conversions(tally),
-            Layer::Funnel => cell.tell_funnel(tally, product.steps.len(), product.k),
-        }
+        cell.tell(layer, product, tally);
         self.progress.slices.insert(slice.clone());
         self.changed.insert(Entry::Cell(slice.clone(), bucket));
     }
@@ -416,13 +403,13 @@ impl Home {
     }
 
     /// A visitor was in other cohorts than was told: what is answered changes once so many are touched in each cohort that is.
-    fn change_cohorts(&mut self, product: &Product, tag: Tag, cohorts: Vec<Cohort>) {
+    fn change_cohorts(&mut self, product: &Product, tag: Tag, cohorts: &[Cohort]) {
         let mut rows = BTreeSet::new();
         for Cohort { slice, cohort, period, visitors } in cohorts {
-            let of = (period, slice);
-            *self.retained.entry(of.clone()).or_default().entry(cohort).or_default() += visitors;
-            if period < self.told_to {
-                self.retained_changes.entry(of.clone()).or_default().entry(cohort).or_default().insert(tag);
+            let of = (*period, slice.clone());
+            *self.retained.entry(of.clone()).or_default().entry(*cohort).or_default() += visitors;
+            if *period < self.told_to {
+                self.retained_changes.entry(of.clone()).or_default().entry(*cohort).or_default().insert(tag);
                 rows.insert(of);
             }
         }
@@ -456,6 +443,16 @@ impl Home {
         for (slice, bucket) in gone {
             self.cells.remove(&(slice.clone(), bucket));
             self.changed.insert(Entry::Cell(slice, bucket));
+        }
+        if let Some((retention, zone)) =
+            product.retention.as_ref().and_then(|retention| Some((retention, retention.zone().ok()?)))
+        {
+            let oldest = retention.period.of(begin_of(old), &zone);
+            let gone: Vec<_> = self.cohorts.keys().filter(|(_, period)| *period < oldest).cloned().collect();
+            for (slice, period) in gone {
+                self.cohorts.remove(&(slice.clone(), period));
+                self.changed.insert(Entry::Cohorts(slice, period));
+            }
         }
     }
 }

@@ -7,13 +7,13 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::Answer;
 use super::home::{Entry, Home};
 use super::message::Told;
 use super::product::Product;
 use super::reading::Reading;
 use super::share::{Apart, Share, Visit};
 use super::visitors::Key;
-use super::{Answer, calendar::Hour};
 use crate::clock::Micros;
 use crate::event::{Dimensions, Identity, partition_of};
 
@@ -102,8 +102,8 @@ impl Size {
 }
 
 impl Sold {
-    fn reading(&mut self) -> Arc<Reading> {
-        self.reading.get_or_insert_with(|| Arc::new(Reading::of(self.product.clone()))).clone()
+    fn reading(&self) -> Arc<Reading> {
+        self.reading.clone().unwrap_or_else(|| Arc::new(Reading::of(self.product.clone())))
     }
 }
 
@@ -111,7 +111,8 @@ impl Journeys {
     /// A product is counted from here on.
     pub fn begin(&mut self, product: &Product, partition: u16, partitions: u16) {
         let home = (partition_of(&product.name, partitions) == partition).then(|| Home::new(partitions));
-        let sold = Sold { product: product.clone(), share: Share::default(), home, reading: None };
+        let reading = Some(Arc::new(Reading::of(product.clone())));
+        let sold = Sold { product: product.clone(), share: Share::default(), home, reading };
         self.sold.entry(product.name.clone()).or_insert(sold);
     }
 
@@ -149,7 +150,10 @@ impl Journeys {
 
     /// What follows from the rest, after it was read.
     pub fn complete(&mut self) {
-        self.sold.values_mut().for_each(|sold| sold.share.complete());
+        for sold in self.sold.values_mut() {
+            sold.reading = Some(sold.reading());
+            sold.share.complete();
+        }
     }
 
     /// The latest event time, and when the log had it; none before the first journey event.
@@ -167,13 +171,12 @@ impl Journeys {
     /// Takes an event that is no duplicate.
     pub fn take(&mut self, key: &VisitorKey, journey: &Journey<'_>) {
         let event_time = self.event_time.map(|(time, _)| time);
-        let Some((sold, action)) = self.sold.values_mut().find_map(|sold| {
-            let action = sold.product.action(journey.action)?;
-            Some((sold, action))
-        }) else {
-            return;
-        };
-        let reading = sold.reading();
+        let found = self.sold.values_mut().find_map(|sold| {
+            let reading = sold.reading();
+            let action = reading.action(journey.action)?;
+            Some((&mut sold.share, reading, action))
+        });
+        let Some((share, reading, action)) = found else { return };
         if reading.product.begins.is_some_and(|begins| journey.time < begins) {
             return;
         }
@@ -191,7 +194,7 @@ impl Journeys {
             session: journey.session.map_or(0, |session| first_half(&Sha256::digest(session.as_bytes())) as u64 | 1),
             values,
         };
-        sold.share.take(visit, event_time.map(|time| reading.watermark(time)));
+        share.take(visit, event_time.map(|time| reading.watermark(time)));
     }
 
     /// Event time moves on: by an event, at most to where the log's own time was, or by a mark in the log.
@@ -228,9 +231,9 @@ impl Journeys {
     }
 
     /// Hears what a partition tells of a product that is at home here.
-    pub fn hear(&mut self, told: Told) {
+    pub fn hear(&mut self, told: &Told) {
         if let Some(Sold { product, home: Some(home), .. }) = self.sold.get_mut(&told.product) {
-            home.hear(product, told.partition, told.messages);
+            home.hear(product, told.partition, &told.messages);
         }
     }
 
@@ -302,10 +305,5 @@ impl Journeys {
             };
             (name.as_str(), size)
         })
-    }
-
-    /// All hours before it are decided.
-    pub fn decided_to(&self, product: &str) -> Option<Hour> {
-        self.sold.get(product)?.home.as_ref()?.progress.decided_to
     }
 }

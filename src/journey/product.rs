@@ -197,7 +197,7 @@ impl Product {
             for action in names {
                 ensure!(
                     !action.is_empty() && action.len() <= 256 && !action.chars().any(char::is_control),
-                    "\"{}\" is no action",
+                    "\"{}\" is no action: use 1 to 256 bytes without control characters",
                     action.escape_debug()
                 );
                 if let Some(other) = actions.insert(action.as_str(), part) {
@@ -209,12 +209,19 @@ impl Product {
         for step in &self.steps {
             ensure!(self.actions.contains_key(step), "the step \"{step}\" is no part: add it to [actions]");
         }
-        ensure!(self.dimensions.len() <= DIMENSIONS_MAX, "there may be {DIMENSIONS_MAX} dimensions");
+        ensure!(
+            self.dimensions.len() <= DIMENSIONS_MAX,
+            "{} dimensions are named, but there may be {DIMENSIONS_MAX}",
+            self.dimensions.len()
+        );
         for (n, dimension) in self.dimensions.iter().enumerate() {
             named("a dimension", dimension)?;
             ensure!(!self.dimensions[..n].contains(dimension), "the dimension {dimension} is named twice");
         }
-        ensure!(self.total || !self.dimensions.is_empty(), "without dimensions and without a total there is nothing to sell");
+        ensure!(
+            self.total || !self.dimensions.is_empty(),
+            "without dimensions and without a total there is nothing to sell: name dimensions, or set total = true"
+        );
         if let Some(retention) = &self.retention {
             ensure!(
                 (1..=PERIODS_MAX).contains(&retention.periods),

@@ -1,5 +1,8 @@
 //! A product made ready for counting.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 
 use super::calendar::{Granularity, begin_of, hour_of};
@@ -15,6 +18,8 @@ pub(super) const SESSION_MAX: i64 = 24 * 3600 * 1_000_000;
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
     pub(super) product: Product,
+    /// By name: every event looks for its own.
+    actions: HashMap<String, u8>,
     /// By action, a bit for each step that it can be.
     steps: Vec<u32>,
     carts: Vec<bool>,
@@ -32,7 +37,12 @@ impl Reading {
         let (carts, purchases) = (of_part(ADD_TO_CART), of_part(PURCHASE));
         let bits = |part: &str| product.steps.iter().enumerate().map(|(n, step)| u32::from(step == part) << n).sum();
         let zone = product.retention.as_ref().and_then(|retention| retention.zone().ok()).unwrap_or(TimeZone::UTC);
-        Self { steps: product.actions().map(|(part, _)| bits(part)).collect(), carts, purchases, zone, product }
+        let actions = (0..).zip(product.actions()).map(|(number, (_, name))| (name.to_owned(), number)).collect();
+        Self { actions, steps: product.actions().map(|(part, _)| bits(part)).collect(), carts, purchases, zone, product }
+    }
+
+    pub(super) fn action(&self, name: &str) -> Option<u8> {
+        self.actions.get(name).copied()
     }
 
     pub(super) fn is_step(&self, step: usize, action: u8) -> bool {
@@ -75,9 +85,9 @@ impl Reading {
 }
 
 /// The event time at which all that events up to `last` opened is closed, in every product; and what of that was late is told.
-pub fn closes_all(last: Micros, products: &[Product]) -> Micros {
+pub fn closes_all(last: Micros, products: &[Arc<Product>]) -> Micros {
     const DAY: i64 = 24 * 3600 * 1_000_000;
-    let longest = |of: fn(&Product) -> std::time::Duration| products.iter().map(of).max().map_or(0, micros);
+    let longest = |of: fn(&Product) -> std::time::Duration| products.iter().map(|product| of(product)).max().map_or(0, micros);
     let (window, lateness) = (longest(|product| product.window), longest(|product| product.lateness));
     let over = hour_of(Micros(last.0.saturating_add(2 * SESSION_MAX + window)));
     let end = [Granularity::Week, Granularity::Month].iter().map(|by| by.of(over).end()).max().unwrap_or(over);

@@ -70,8 +70,8 @@ struct Change {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Pending {
     changes: BTreeMap<Tag, Change>,
-    /// Those whose changes were released. Once: what comes and goes again would be nobody's difference.
-    revised: BTreeSet<Tag>,
+    /// Those whose changes were released, with the latest hour of these. Once: what comes and goes again would be nobody's difference.
+    revised: BTreeMap<Tag, Hour>,
     /// Hours of changes that too many others kept from waiting.
     lost: BTreeSet<(Slice, Layer, Hour)>,
     /// It is no use to look before so many wait.
@@ -265,12 +265,11 @@ impl Pending {
         at_least: impl Fn(&Blocked) -> u32,
         stays: impl Fn(&Slice, Bucket, &Tally) -> bool,
     ) -> Approved {
-        let bound = k;
-        let k = k as usize;
-        if self.changes.len() < self.look_at.max(k) {
+        let many = k as usize;
+        if self.changes.len() < self.look_at.max(many) {
             return Approved::default();
         }
-        let waiting = self.changes.iter().filter(|(tag, _)| k == 0 || !self.revised.contains(tag));
+        let waiting = self.changes.iter().filter(|(tag, _)| k == 0 || !self.revised.contains_key(tag));
         let mut approved: BTreeMap<Tag, BTreeSet<Shown>> = waiting.map(|(tag, change)| (*tag, change.shown(unit))).collect();
         // What nobody can see needs nobody to hide behind, but it is no revision either.
         approved.retain(|_, shown| !shown.is_empty());
@@ -278,7 +277,7 @@ impl Pending {
             let mut left: BTreeMap<Blocked, u32> = BTreeMap::new();
             let leaving = approved.keys().filter_map(|tag| self.changes.get(tag)).flat_map(|change| change.leaves(unit));
             leaving.for_each(|of| *left.entry(of).or_default() += 1);
-            let mut short = left.iter().filter(|(of, count)| at_least(of).saturating_sub(**count) < bound);
+            let mut short = left.iter().filter(|(of, count)| at_least(of).saturating_sub(**count) < k);
             if let Some(short) = short.next().map(|(of, _)| of.clone()) {
                 approved.retain(|tag, _| self.changes.get(tag).is_none_or(|change| !change.leaves(unit).contains(&short)));
                 continue;
@@ -287,7 +286,7 @@ impl Pending {
             approved.values().flatten().for_each(|shown| *counts.entry(shown).or_default() += 1);
             let few: BTreeSet<Shown> = counts
                 .into_iter()
-                .filter(|(of, count)| *count < k || (of.4 == Kind::Never && k > 0))
+                .filter(|(of, count)| *count < many || (of.4 == Kind::Never && k > 0))
                 .map(|(of, _)| of.clone())
                 .collect();
             if !few.is_empty() {
@@ -308,13 +307,17 @@ impl Pending {
             return Approved::default();
         }
         self.look_at = 0;
-        approved.keys().for_each(|tag| _ = self.changes.remove(tag));
-        self.revised.extend(approved.into_keys());
+        for tag in approved.into_keys() {
+            let hours = self.changes.remove(&tag).map(|change| change.hours).unwrap_or_default();
+            let latest = self.revised.entry(tag).or_insert(Hour::MIN);
+            *latest = hours.keys().map(|(_, hour)| *hour).fold(*latest, Hour::max);
+        }
         Approved { parts: parts.into_iter().collect(), left }
     }
 
     pub(super) fn forget(&mut self, before: Hour) {
         self.changes.retain(|_, change| change.hours.keys().any(|(_, hour)| *hour >= before));
+        self.revised.retain(|_, latest| *latest >= before);
         self.lost.retain(|(.., hour)| *hour >= before);
     }
 }

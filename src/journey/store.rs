@@ -1,5 +1,7 @@
 //! Journey products and the key of visitors, in the database.
 
+use std::sync::Arc;
+
 use anyhow::{Context, ensure};
 use sqlx::{AnyConnection, Row};
 
@@ -31,9 +33,9 @@ pub async fn all(connection: &mut AnyConnection) -> anyhow::Result<Vec<Applied>>
 }
 
 /// Products that are sold.
-pub async fn sold(connection: &mut AnyConnection) -> anyhow::Result<Vec<Product>> {
+pub async fn sold(connection: &mut AnyConnection) -> anyhow::Result<Vec<Arc<Product>>> {
     let all = all(connection).await?;
-    Ok(all.into_iter().filter(|applied| applied.retired_at.is_none()).map(|applied| applied.product).collect())
+    Ok(all.into_iter().filter(|applied| applied.retired_at.is_none()).map(|applied| Arc::new(applied.product)).collect())
 }
 
 /// Stores a new product.

@@ -1,5 +1,7 @@
 //! Journeys: what of them is asked, which cells that is, and what may be seen of each.
 
+use std::sync::Arc;
+
 use async_graphql::{Context, Enum, ID, InputObject, Object};
 
 use super::asker::{Asker, Noted, coded};
@@ -97,7 +99,7 @@ pub(super) struct Asked {
 
 /// Journeys of a slice.
 pub(super) struct Journey {
-    product: Product,
+    product: Arc<Product>,
     slice: Slice,
     by: By,
     /// From the first cell to behind the last.
@@ -207,7 +209,7 @@ impl JourneyCell {
 
 /// A journey product.
 pub(super) struct JourneyProduct {
-    product: Product,
+    product: Arc<Product>,
     slices: Vec<Slice>,
 }
 
@@ -291,7 +293,7 @@ pub(super) async fn products(ctx: &Context<'_>) -> async_graphql::Result<Vec<Jou
     asker.entitled(metering::Product::Journey)?;
     let features = ctx.data::<Services>()?.features(asker);
     let mut products = Vec::new();
-    for product in features.sold().iter().cloned() {
+    for product in features.sold() {
         Noted::of(ctx)?.take_rows(SLICES_ROWS)?;
         let answered = features.answers(&product.name, &[Entry::Progress]).await.map_err(|error| unreadable(asker, &error))?;
         let progress = progress(answered.answers.first());
@@ -313,7 +315,7 @@ impl Asked {
         let asker = Asker::of(ctx)?;
         asker.entitled(metering::Product::Journey)?;
         let features = ctx.data::<Services>()?.features(asker);
-        let Some(product) = features.sold().iter().find(|product| product.name == self.product).cloned() else {
+        let Some(product) = features.sold().into_iter().find(|product| product.name == self.product) else {
             return Err(bad(format!(
                 "There is no journey product \"{}\". journeyProducts lists them.",
                 self.product.escape_debug()

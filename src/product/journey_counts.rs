@@ -15,7 +15,7 @@ const TRANSITIONS_DEFAULT: i32 = 100;
 
 /// What was counted in a cell.
 pub(super) struct JourneyCounts {
-    pub(super) product: Product,
+    pub(super) product: Arc<Product>,
     pub(super) cell: Arc<Cell>,
     pub(super) freshness: Freshness,
 }

@@ -25,7 +25,7 @@ const APPENDED: Micros = Micros(1_770_022_800_000_000);
 /// The sample set.
 pub async fn sample() -> anyhow::Result<EmbeddedStore> {
     let limits = Limits { dedup_window: Duration::from_secs(3600), dedup_ids_max: 10_000, history_kept: 100 };
-    let bounds = Bounds { limits, visitors: VisitorKey::new(&[0; 32]), products: vec![product::parse(JOURNEYS)?] };
+    let bounds = Bounds { limits, visitors: VisitorKey::new(&[0; 32]), products: vec![product::parse(JOURNEYS)?.into()] };
     // It is never written: its folder is not read.
     let store = EmbeddedStore::empty(Path::new(""), 1, bounds);
     let mut payloads: Vec<Bytes> = EVENTS.lines().map(Bytes::from).collect();

@@ -215,7 +215,7 @@ pub(super) async fn dump(
     link: &Link,
     keys: &Keys,
     partitions: u16,
-    sold: &[journey::product::Product],
+    sold: &[Arc<journey::product::Product>],
 ) -> anyhow::Result<String> {
     let mut products: Vec<(Arc<str>, Product)> = Vec::new();
     for partition in join_all((0..partitions).map(|partition| all(link, keys, partition))).await {

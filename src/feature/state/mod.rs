@@ -155,7 +155,7 @@ impl Partition {
         let Some(event) = &change.event else { return };
         match &event.body {
             Body::WatermarkAdvanced => return self.journeys.pass(event.time, change.appended),
-            Body::JourneyTold(told) => return self.journeys.hear(told.clone()),
+            Body::JourneyTold(told) => return self.journeys.hear(told),
             _ => {}
         }
         match self.take(change, event, bounds, applied) {

@@ -216,8 +216,8 @@ async fn attack(rng: &mut ChaCha8Rng, context: &str) -> (usize, usize) {
     for brand in [None, Some("Alba"), Some("Birk"), Some("Cora")] {
         for by in tollgate::journey::calendar::Granularity::ALL {
             let mut cells: BTreeMap<_, Cell> = BTreeMap::new();
-            for (n, (_, time, of)) in shop.events.iter().enumerate().filter(|(_, (.., of))| brand.is_none() || brand == *of) {
-                let _ = of;
+            let of_brand = shop.events.iter().enumerate().filter(|(_, (.., of))| brand.is_none() || brand == *of);
+            for (n, (_, time, _)) in of_brand {
                 cells.entry(by.of(tollgate::journey::calendar::hour_of(Micros(*time))).number).or_default().insert(n);
             }
             targets.extend(cells.into_values());

@@ -18,7 +18,11 @@ use tollgate::projector::fold;
 const WIDE: Limits = Limits { dedup_window: Duration::from_secs(1 << 20), dedup_ids_max: 1 << 20, history_kept: 10 };
 
 pub(super) fn bounds(products: &[Product]) -> Bounds {
-    Bounds { limits: WIDE, visitors: VisitorKey::new(b"thirty-two bytes of a test's key"), products: products.to_vec() }
+    Bounds {
+        limits: WIDE,
+        visitors: VisitorKey::new(b"thirty-two bytes of a test's key"),
+        products: products.iter().cloned().map(Arc::new).collect(),
+    }
 }
 
 pub(super) struct Log {
